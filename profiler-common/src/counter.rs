@@ -1,0 +1,127 @@
+//! Every outcome that somebody may have to know of: one enum for the kernel, the output and the
+//! documentation.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $class:ident;)+) => {
+        /// A counter. The kernel's map `COUNTERS` is indexed by it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Counter {
+            /// All counters, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that output and documentation use.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it counts.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+
+            /// How much it matters.
+            #[must_use]
+            pub const fn class(self) -> Class {
+                match self { $(Self::$variant => Class::$class,)+ }
+            }
+        }
+    };
+}
+
+/// What a counter means for the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Plain accounting.
+    Info,
+    /// Weight that is missing from the profile.
+    Lost,
+    /// Weight that is in the profile with less of a stack than it should have.
+    Degraded,
+}
+
+counters! {
+    /// On-CPU samples taken of target threads.
+    Samples = "samples", Info;
+    /// Off-CPU stretches, those that had not ended with the recording included.
+    OffCpuStretches = "off_cpu_stretches", Info;
+    /// Stacks sent with their frames, because the gate had not seen them.
+    StacksSent = "stacks_sent", Info;
+    /// Threads sampled before or after they have a Python thread state, or that never have one.
+    NoThreadState = "no_thread_state", Info;
+    /// Samples of a process whose Python is not known yet, or no more since it executed another program.
+    ProcessNotReady = "process_not_ready", Degraded;
+    /// On-CPU samples that the full ring buffer did not take.
+    SamplesLost = "samples_lost", Lost;
+    /// Stacks that the full ring buffer did not take; they are sent again when they recur.
+    StacksLost = "stacks_lost", Degraded;
+    /// Off-CPU stretches that the full ring buffer did not take.
+    OffCpuLost = "off_cpu_lost", Lost;
+    /// Nanoseconds of the off-CPU stretches in off_cpu_lost.
+    OffCpuLostNs = "off_cpu_lost_ns", Lost;
+    /// Off-CPU stretches shorter than --off-cpu-min.
+    OffCpuShort = "off_cpu_short", Info;
+    /// Nanoseconds of the off-CPU stretches in off_cpu_short.
+    OffCpuShortNs = "off_cpu_short_ns", Info;
+    /// Records of a process's or thread's life that the full ring buffer did not take.
+    LifecycleLost = "lifecycle_lost", Degraded;
+    /// The kernel's thread map was full: off-CPU time of these threads is missing.
+    ThreadsUntracked = "threads_untracked", Lost;
+    /// The way to the thread state could not be read.
+    ThreadStateUnreadable = "thread_state_unreadable", Degraded;
+    /// A thread state that belongs to another thread.
+    ThreadStateForeign = "thread_state_foreign", Degraded;
+    /// A frame could not be read: the stack ends there.
+    FrameUnreadable = "frame_unreadable", Degraded;
+    /// A frame's code object is no code object: the stack ends there.
+    CodeInvalid = "code_invalid", Degraded;
+    /// A code object could not be read in the kernel: the frame is kept, its identity unproven.
+    CodeUnreadable = "code_unreadable", Info;
+    /// A chain of frames that comes back to itself.
+    FrameCycle = "frame_cycle", Degraded;
+    /// Stacks deeper than 1,024 Python frames: the leaf side is kept.
+    Truncated = "truncated", Degraded;
+    /// Frames whose code object was freed before its name was read: shown as [freed code].
+    CodeGone = "code_gone", Degraded;
+    /// Stacks whose names were read without a proof that the code object was still the same.
+    CodeUnproven = "code_unproven", Info;
+    /// Stacks that have weight and whose frames never came: shown as [stack lost].
+    StackMissing = "stack_missing", Degraded;
+    /// Threads that were off-CPU when the recording began and ran before their stack was read.
+    SnapshotMissing = "snapshot_missing", Degraded;
+    /// A map entry that must be there was not, or a record makes no sense: a defect of ours.
+    Internal = "internal", Lost;
+}
+
+/// How many counters there are.
+pub const COUNTERS: usize = Counter::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_documented() {
+        let documented = include_str!("../../ARCHITECTURE.md");
+        for counter in Counter::ALL {
+            let row = std::format!("| `{}` | {} |", counter.name(), counter.meaning());
+            assert!(documented.contains(&row), "ARCHITECTURE.md lacks: {row}");
+        }
+    }
+
+    #[test]
+    fn counters_are_their_own_index_and_have_distinct_names() {
+        let mut names = std::collections::BTreeSet::new();
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+            assert!(names.insert(counter.name()), "{} twice", counter.name());
+            assert!(!counter.meaning().is_empty());
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Where one CPython build keeps what the walk reads, as userspace pushes it into the kernel.
+//!
+//! From 3.13 userspace fills these from the interpreter's own `_Py_DebugOffsets`; below that from
+//! tables per minor version that a test compares with the DWARF of real builds.
+
+/// "This version has no such field."
+pub const NONE: u16 = u16::MAX;
+
+/// How the frames of a version are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// `PyFrameObject` on the heap with an integer `f_lasti` (3.8 to 3.10).
+    Object = 0,
+    /// `_PyInterpreterFrame` with a pointer to the instruction (3.11 on).
+    Interpreter = 1,
+}
+
+/// How a code object proves, with each frame, that it is the one whose name is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WitnessKind {
+    /// A digest of the object's pointers, its name's hash and the start of its line table (up to
+    /// 3.11, which number no code object).
+    Content = 0,
+    /// `co_version`, which the interpreter gives to one code object only (3.12 on).
+    Version = 1,
+}
+
+/// Offsets in bytes, each from the start of its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct WalkLayout {
+    /// A [`FrameKind`].
+    pub frame_kind: u8,
+    /// A [`WitnessKind`].
+    pub witness_kind: u8,
+    /// Bytes per unit of an integer `f_lasti`: 1 up to 3.9, 2 in 3.10.
+    pub lasti_unit: u8,
+    /// `owner` values from this one on mark entry frames, which are not Python frames.
+    pub entry_owner: u8,
+    /// `PyThreadState`: `frame`, `cframe` or `current_frame`.
+    pub tstate_frame: u16,
+    /// `_PyCFrame.current_frame` where the thread state holds a `cframe` (3.11, 3.12), or [`NONE`].
+    pub cframe_frame: u16,
+    /// `PyThreadState.thread_id`, which is `pthread_self()`.
+    pub tstate_thread_id: u16,
+    /// Frame: the caller's frame.
+    pub frame_back: u16,
+    /// Frame: its code object.
+    pub frame_code: u16,
+    /// Frame: `f_lasti`, `prev_instr` or `instr_ptr`.
+    pub frame_instr: u16,
+    /// Frame: `owner`, or [`NONE`] where no entry frames exist.
+    pub frame_owner: u16,
+    /// Code: the first instruction, or [`NONE`] where frames hold an integer.
+    pub code_instrs: u16,
+    /// Code: `co_version`, or [`NONE`].
+    pub code_version: u16,
+    /// Code: `co_firstlineno`.
+    pub code_first_line: u16,
+    /// Code: `co_filename`.
+    pub code_filename: u16,
+    /// Code: `co_name`.
+    pub code_name: u16,
+    /// Code: `co_lnotab` or `co_linetable`.
+    pub code_line_table: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+const _: () = assert!(size_of::<WalkLayout>() == 32);
+
+/// The most pointers that lie between a thread's `fsbase` and its thread state.
+pub const TSTATE_PATH_MAX: usize = 3;
+
+/// The way from a thread's `fsbase` to its `PyThreadState`, found in the live process: read the
+/// pointer at `base + offset`, and go on from there, `len` times.
+///
+/// One step is a slot inside `struct pthread` or in the static TLS block; two are glibc's second
+/// level of keys or musl's table; three are a TLS block that was allocated late (the DTV).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TstatePath {
+    /// Byte offset added before each read.
+    pub offsets: [i32; TSTATE_PATH_MAX],
+    /// How many of them count; 0 is "not known".
+    pub len: u32,
+}
+
+/// The process's Python is known, and the walk may begin.
+pub const PROCESS_READY: u32 = 1;
+
+/// What the kernel knows of one target process: the value of the map `PROCESSES`, by tgid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ProcessEntry {
+    /// Changes with every program that the process executes: part of each stack's hash.
+    pub generation: u32,
+    /// `PROCESS_*` bits.
+    pub flags: u32,
+    /// Address of `PyCode_Type`, which every code object points to; 0 when it is not known.
+    pub code_type: u64,
+    /// From `fsbase` to the thread state.
+    pub tstate: TstatePath,
+    /// Where the fields lie.
+    pub layout: WalkLayout,
+}
+
+const _: () = assert!(size_of::<ProcessEntry>() == 64);
+
+// SAFETY: no padding (the sizes above), every bit pattern is a value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for ProcessEntry {}

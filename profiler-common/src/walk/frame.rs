@@ -1,0 +1,100 @@
+//! One frame: read it, skip it or store it, and say who called it.
+
+use core::mem::MaybeUninit;
+
+use super::witness::{WITNESS_UNREAD, WitnessCache};
+use super::{Frame, MAX_FRAMES, Walk, WalkStatus};
+use crate::hash;
+use crate::layout::{FrameKind, NONE, ProcessEntry, WalkLayout};
+use crate::mem::{Fault, Memory, u8_at, u32_at, u64_at};
+
+/// `PyFrameObject` from `f_back` (after the object's head) to `f_lasti`, 3.8 to 3.10.
+const OBJECT_FROM: u16 = 24;
+const OBJECT_BYTES: usize = 88;
+/// `_PyInterpreterFrame` up to `localsplus`, 3.11 on.
+const INTERPRETER_BYTES: usize = 80;
+/// From 3.14 the code's reference carries a tag in its low bits (`_PyStackRef`); objects are
+/// aligned to 16 bytes, so clearing them is right in every version.
+const TAG_MASK: u64 = !3;
+
+/// What one frame says, whatever its version.
+struct Fields {
+    back: u64,
+    code: u64,
+    instr: u64,
+    owner: u8,
+}
+
+#[inline(always)]
+fn read_fields<M: Memory>(mem: &M, layout: &WalkLayout, frame: u64) -> Result<Fields, Fault> {
+    if layout.frame_kind == FrameKind::Object as u8 {
+        let mut block = MaybeUninit::uninit();
+        let block =
+            mem.read_block::<OBJECT_BYTES>(frame.wrapping_add(OBJECT_FROM as u64), &mut block)?;
+        Ok(Fields {
+            back: u64_at(block, layout.frame_back.wrapping_sub(OBJECT_FROM)),
+            code: u64_at(block, layout.frame_code.wrapping_sub(OBJECT_FROM)),
+            instr: u32_at(block, layout.frame_instr.wrapping_sub(OBJECT_FROM)) as u64,
+            owner: 0,
+        })
+    } else {
+        let mut block = MaybeUninit::uninit();
+        let block = mem.read_block::<INTERPRETER_BYTES>(frame, &mut block)?;
+        Ok(Fields {
+            back: u64_at(block, layout.frame_back),
+            code: u64_at(block, layout.frame_code) & TAG_MASK,
+            instr: u64_at(block, layout.frame_instr),
+            owner: if layout.frame_owner == NONE {
+                0
+            } else {
+                u8_at(block, layout.frame_owner)
+            },
+        })
+    }
+}
+
+#[inline(always)]
+fn lasti(layout: &WalkLayout, fields: &Fields) -> i32 {
+    if layout.code_instrs == NONE {
+        // An `int`: -1 before the first instruction.
+        (fields.instr as i32).wrapping_mul(layout.lasti_unit as i32)
+    } else {
+        let first = fields.code.wrapping_add(layout.code_instrs as u64);
+        fields.instr.wrapping_sub(first) as i32
+    }
+}
+
+/// Takes the frame that `walk` stands at. Returns its caller, 0 at the outermost frame.
+#[inline(always)]
+pub(super) fn take<M: Memory>(
+    mem: &M,
+    process: &ProcessEntry,
+    walk: &mut Walk,
+    cache: &mut WitnessCache,
+    frames: &mut [Frame; MAX_FRAMES],
+) -> Result<u64, WalkStatus> {
+    let layout = &process.layout;
+    let fields =
+        read_fields(mem, layout, walk.frame).map_err(|Fault| WalkStatus::FrameUnreadable)?;
+    if layout.frame_owner != NONE && fields.owner >= layout.entry_owner {
+        return Ok(fields.back);
+    }
+    let depth = walk.depth as usize;
+    if depth >= MAX_FRAMES {
+        return Err(WalkStatus::Truncated);
+    }
+    let witness = cache.lookup(mem, process, fields.code)?;
+    if witness == WITNESS_UNREAD {
+        walk.unread += 1;
+    }
+    let lasti = lasti(layout, &fields);
+    frames[depth] = Frame {
+        code: fields.code,
+        lasti,
+        witness,
+    };
+    walk.depth = depth as u32 + 1;
+    walk.hash = hash::fold(walk.hash, fields.code);
+    walk.hash = hash::fold(walk.hash, ((witness as u64) << 32) | lasti as u32 as u64);
+    Ok(fields.back)
+}
