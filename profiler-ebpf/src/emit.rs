@@ -1,0 +1,98 @@
+//! The one place where records leave. Called by all programs, in any context; may not sleep or
+//! insert into a map. A full ring buffer is told to the caller, who counts what was lost.
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
+use profiler_common::counter::Counter;
+use profiler_common::event::{EventHeader, EventKind, HEADER_BYTES};
+use profiler_common::walk::{Frame, MAX_FRAMES};
+
+use crate::count;
+use crate::globals::RING_WAKE_BYTES;
+use crate::maps::{GATE, GATE_SLOTS, events};
+use crate::scratch::scratch;
+
+/// Wakes the reader from the fill mark on; below it a timer of its own does.
+#[inline(always)]
+fn wakeup() -> u64 {
+    // SAFETY: the map exists for as long as the program.
+    let filled = unsafe { bpf_ringbuf_query(events(), BPF_RB_AVAIL_DATA as u64) };
+    if filled >= RING_WAKE_BYTES.load() {
+        BPF_RB_FORCE_WAKEUP as u64
+    } else {
+        BPF_RB_NO_WAKEUP as u64
+    }
+}
+
+/// Sends a record without frames. Returns whether the ring buffer took it.
+#[inline(always)]
+pub fn send_header(header: &EventHeader) -> bool {
+    // SAFETY: the header is valid for its size.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            events(),
+            core::ptr::from_ref(header).cast_mut().cast(),
+            HEADER_BYTES as u64,
+            wakeup(),
+        )
+    };
+    failed == 0
+}
+
+/// Finishes the sample in the scratch of `slot`: sends the record, with its frames when the gate
+/// has not seen the stack. A record of kind [`EventKind::Stack`] is not sent without.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn finish_sample(slot: u32) -> u32 {
+    let Some(s) = scratch(slot) else {
+        count::one(Counter::Internal);
+        return 0;
+    };
+    let hash = s.header.stack;
+    let Some(gate) = GATE.get_ptr_mut(hash as u32 & (GATE_SLOTS as u32 - 1)) else {
+        count::one(Counter::Internal);
+        return 0;
+    };
+    // SAFETY: the map's value. Another CPU may write it at the same time: either hash is right.
+    let known = unsafe { core::ptr::read_volatile(gate) } == hash;
+    let stack_only = s.header.kind == EventKind::Stack as u8;
+    if known && stack_only {
+        return 0;
+    }
+    let mut bytes = HEADER_BYTES as u64;
+    s.header.with_frames = 0;
+    if !known {
+        let frames = s.header.frames as u64;
+        // For the verifier: no walk stores more.
+        if frames > MAX_FRAMES as u64 {
+            count::one(Counter::Internal);
+            return 0;
+        }
+        s.header.with_frames = 1;
+        bytes += frames * size_of::<Frame>() as u64;
+    }
+    // SAFETY: header and frames lie together in the scratch, `bytes` ends inside them.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            events(),
+            core::ptr::from_mut(&mut s.header).cast(),
+            bytes,
+            wakeup(),
+        )
+    };
+    if failed != 0 {
+        count::one(if stack_only {
+            Counter::StacksLost
+        } else {
+            Counter::SamplesLost
+        });
+        return 0;
+    }
+    if !known {
+        // Only now: the ring buffer has the frames, and keeps its order.
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(gate, hash) };
+        count::one(Counter::StacksSent);
+    }
+    0
+}

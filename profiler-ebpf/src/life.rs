@@ -1,0 +1,135 @@
+//! The life of threads and processes. Called in process context by `fork`, `exec` and `exit`,
+//! with preemption off; may insert into and remove from `THREADS`, may not sleep.
+
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use profiler_common::counter::Counter;
+use profiler_common::event::{EventHeader, EventKind};
+use profiler_common::layout::PROCESS_READY;
+use profiler_common::thread::{OffReason, THREAD_NEW, THREAD_ON, ThreadEntry};
+
+use crate::count;
+use crate::emit::send_header;
+use crate::globals::{TASK_PID, TASK_TGID, TRACK_THREADS};
+use crate::maps::{PROCESSES, THREADS};
+
+struct Ids {
+    tgid: u32,
+    tid: u32,
+}
+
+#[inline(always)]
+fn ids(task: *const u8) -> Ids {
+    // SAFETY: a task from a typed argument, and two of its fields.
+    unsafe {
+        Ids {
+            tgid: core::ptr::read_volatile(task.add(TASK_TGID.load() as usize).cast()),
+            tid: core::ptr::read_volatile(task.add(TASK_PID.load() as usize).cast()),
+        }
+    }
+}
+
+#[inline(always)]
+fn send(kind: EventKind, ids: &Ids, generation: u32, now: u64) {
+    let header = EventHeader {
+        kind: kind as u8,
+        status: 0,
+        frames: 0,
+        with_frames: 0,
+        flags: 0,
+        reason: 0,
+        tgid: ids.tgid,
+        tid: ids.tid,
+        generation,
+        // SAFETY: a helper without arguments.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        time_ns: now,
+        value: 0,
+        stack: 0,
+    };
+    if !send_header(&header) {
+        count::one(Counter::LifecycleLost);
+    }
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn track(ids: &Ids, state: u32, generation: u32, now: u64) {
+    if TRACK_THREADS.load() == 0 {
+        return;
+    }
+    let thread = ThreadEntry {
+        tgid: ids.tgid,
+        state,
+        off_since_ns: now,
+        stack: 0,
+        reason: OffReason::RunQueue as u32,
+        generation,
+        runs: 0,
+    };
+    if THREADS.insert(&ids.tid, &thread, 0).is_err() {
+        count::one(Counter::ThreadsUntracked);
+    }
+}
+
+/// `sched_process_fork(parent, child)`: the child has not run yet.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn thread_fork(ctx: BtfTracePointContext) -> i32 {
+    let child = ids(ctx.arg(1));
+    // A new process has a tgid of its own, which is no target's.
+    let Some(process) = PROCESSES.get_ptr(&child.tgid) else {
+        return 0;
+    };
+    // SAFETY: the map's value.
+    let generation = unsafe { (*process).generation };
+    let now = now_ns();
+    track(&child, THREAD_NEW, generation, now);
+    send(EventKind::ThreadStart, &child, generation, now);
+    0
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`: the new program is in place, nothing of it ran.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    let task = ids(ctx.arg(0));
+    let Some(process) = PROCESSES.get_ptr_mut(&task.tgid) else {
+        return 0;
+    };
+    // SAFETY: the map's value. What was known of the old program must not be used again.
+    let generation = unsafe {
+        (*process).flags &= !PROCESS_READY;
+        (*process).generation += 1;
+        (*process).generation
+    };
+    let now = now_ns();
+    let old_tid: u32 = ctx.arg(1);
+    if old_tid != task.tid {
+        // A thread that was not the leader took the leader's place, and its tid (fs/exec.c,
+        // de_thread): its old entry went, and the leader's with its exit.
+        let _absent = THREADS.remove(&old_tid);
+        track(&task, THREAD_ON, generation, now);
+    }
+    send(EventKind::Exec, &task, generation, now);
+    0
+}
+
+/// `sched_process_exit(task)`: the thread runs no more user code.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn thread_exit(ctx: BtfTracePointContext) -> i32 {
+    let task = ids(ctx.arg(0));
+    let Some(process) = PROCESSES.get_ptr(&task.tgid) else {
+        return 0;
+    };
+    // SAFETY: the map's value.
+    let generation = unsafe { (*process).generation };
+    // An error means that it was not there: off-CPU time is not recorded, or the map was full.
+    let _absent = THREADS.remove(&task.tid);
+    send(EventKind::ThreadEnd, &task, generation, now_ns());
+    0
+}

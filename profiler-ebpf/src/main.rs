@@ -1,0 +1,46 @@
+//! The BPF programs of pyscry.
+//!
+//! - `on_cpu` (`perf_event`): a sample of the thread that a CPU runs.
+//! - `off_cpu_*` (`tp_btf/sched_switch`): how long, and at which stack, a thread did not run.
+//! - `thread_fork`, `process_exec`, `thread_exit` (`tp_btf`): the life of threads and processes.
+//!
+//! # Design constraints
+//!
+//! - Loads on 5.10: no `bpf_loop`, no `bpf_get_current_task_btf`, scalar arguments only to global
+//!   functions.
+//! - `on_cpu` and `off_cpu_*` look maps up, write per-CPU scratch and the ring buffer, and insert
+//!   nothing: an insert takes a bucket's lock, and these run with interrupts off or inside of any
+//!   other code.
+//! - Each of the two has scratch of its own: a sample may interrupt a switch.
+#![no_std]
+#![no_main]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "keys are passed by reference, as the next aya-ebpf asks"
+)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "the programs and maps are described where they stand"
+)]
+
+mod count;
+mod emit;
+mod globals;
+mod life;
+mod maps;
+mod off_cpu;
+mod on_cpu;
+mod scratch;
+mod user_memory;
+mod walker;
+
+/// The verifier proves that no path reaches it.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,196 @@
+//! `off_cpu`: the switches. Called by the scheduler for every switch on every CPU, with
+//! interrupts off and the run queue locked; may not sleep, fault, wake anybody up through the
+//! scheduler, or insert into a map. For a task that is no target it costs two failed lookups.
+//!
+//! At switch-out the thread is still current, so its stack is walked now; at switch-in the length
+//! of the stretch is known, and goes out with the stack's hash. What a thread was switched out
+//! with lies in its own entry, so it may come back on any CPU.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use profiler_common::counter::Counter;
+use profiler_common::event::{EVENT_SINCE_BEFORE, EventHeader, EventKind};
+use profiler_common::thread::{
+    OffReason, THREAD_NEW, THREAD_OFF, THREAD_ON, THREAD_UNSEEN, ThreadEntry,
+};
+
+use crate::count;
+use crate::emit::{finish_sample, send_header};
+use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_PID, TASK_STATE};
+use crate::maps::{PROCESSES, THREADS};
+use crate::scratch::{SLOT_OFF_CPU, copy_words, scratch};
+use crate::walker::walk_stack;
+
+/// Where `sched_switch` passes `prev_state`; `NO_STATE` where it does not.
+const NO_STATE: usize = usize::MAX;
+
+// The tracepoint's arguments moved in 5.18 and again after it. A program may read its context at
+// constant offsets only, so there is one for each form; userspace finds in BTF which one fits,
+// and loads that.
+
+/// `(preempt, prev, next)`, up to 5.17.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn off_cpu_prev_next(ctx: BtfTracePointContext) -> i32 {
+    switch::<1, NO_STATE>(&ctx)
+}
+
+/// `(preempt, prev_state, prev, next)`, 5.18.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn off_cpu_state_prev_next(ctx: BtfTracePointContext) -> i32 {
+    switch::<2, 1>(&ctx)
+}
+
+/// `(preempt, prev, next, prev_state)`, after it.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn off_cpu_prev_next_state(ctx: BtfTracePointContext) -> i32 {
+    switch::<1, 3>(&ctx)
+}
+
+#[inline(always)]
+fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> i32 {
+    let prev_tid = current_tid();
+    if prev_tid != 0
+        && let Some(thread) = THREADS.get_ptr_mut(&prev_tid)
+    {
+        let prev: *const u8 = ctx.arg(PREV);
+        let preempted: u64 = ctx.arg(0);
+        let state: u32 = if STATE == NO_STATE {
+            // SAFETY: before 5.14 a `long`, whose low half holds every state.
+            unsafe { field::<u64>(prev, TASK_STATE.load()) as u32 }
+        } else {
+            ctx.arg(STATE)
+        };
+        // A preempted task may be on its way to sleep: it is still runnable
+        // (kernel/sched/core.c, __trace_sched_switch_state).
+        let runnable = preempted as u8 != 0 || state == 0;
+        let reason = if runnable {
+            OffReason::RunQueue
+        } else {
+            OffReason::Blocked
+        };
+        // SAFETY: the map's value; the run queue's lock keeps others off this thread.
+        switched_out(unsafe { &mut *thread }, prev_tid, prev, reason);
+    }
+    let next: *const u8 = ctx.arg(PREV + 1);
+    // SAFETY: `next` is a task, `pid` one of its fields.
+    let next_tid = unsafe { field::<u32>(next, TASK_PID.load()) };
+    if next_tid != 0
+        && let Some(thread) = THREADS.get_ptr_mut(&next_tid)
+    {
+        // SAFETY: as above.
+        switched_in(unsafe { &mut *thread }, next_tid);
+    }
+    0
+}
+
+#[inline(always)]
+fn current_tid() -> u32 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_pid_tgid() as u32 }
+}
+
+/// A field of a task that the program got as a typed pointer: a plain load, which the kernel
+/// guards, and which the verifier checks against its own BTF.
+///
+/// # Safety
+/// `T` must be the field's type.
+#[inline(always)]
+unsafe fn field<T: Copy>(task: *const u8, offset: u32) -> T {
+    // SAFETY: by contract.
+    unsafe { core::ptr::read_volatile(task.add(offset as usize).cast::<T>()) }
+}
+
+#[inline(always)]
+fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: OffReason) {
+    let tgid = thread.tgid;
+    let Some(process) = PROCESSES.get_ptr(&tgid) else {
+        // A thread is tracked for a target only, and no target is ever taken out.
+        count::one(Counter::Internal);
+        return;
+    };
+    let Some(s) = scratch(SLOT_OFF_CPU) else {
+        count::one(Counter::Internal);
+        return;
+    };
+    // SAFETY: see `on_cpu`.
+    unsafe { copy_words(&mut s.process, process) };
+    // SAFETY: helpers without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    s.header = EventHeader {
+        kind: EventKind::Stack as u8,
+        status: 0,
+        frames: 0,
+        with_frames: 0,
+        flags: 0,
+        reason: reason as u16,
+        tgid,
+        tid,
+        generation: s.process.generation,
+        // SAFETY: as above.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        time_ns: now,
+        value: 0,
+        stack: 0,
+    };
+    // SAFETY: `prev` is a task, `fsbase` a field of it.
+    let fsbase = unsafe { field::<u64>(prev, TASK_FSBASE.load()) };
+    walk_stack(SLOT_OFF_CPU, fsbase);
+    thread.generation = s.header.generation;
+    thread.stack = s.header.stack;
+    thread.reason = reason as u32;
+    thread.off_since_ns = now;
+    thread.state = THREAD_OFF;
+    finish_sample(SLOT_OFF_CPU);
+}
+
+#[inline(always)]
+fn switched_in(thread: &mut ThreadEntry, tid: u32) {
+    let state = thread.state;
+    thread.state = THREAD_ON;
+    thread.runs += 1;
+    // UNSEEN: off-CPU since before the recording; off_since_ns is its beginning then.
+    if state != THREAD_OFF && state != THREAD_UNSEEN && state != THREAD_NEW {
+        return;
+    }
+    // SAFETY: helpers without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let length = now.saturating_sub(thread.off_since_ns);
+    count::one(Counter::OffCpuStretches);
+    if length < OFF_CPU_MIN_NS.load() {
+        count::one(Counter::OffCpuShort);
+        count::add(Counter::OffCpuShortNs, length);
+        return;
+    }
+    let known = state == THREAD_OFF;
+    let header = EventHeader {
+        kind: EventKind::OffCpu as u8,
+        status: 0,
+        frames: 0,
+        with_frames: 0,
+        flags: if state == THREAD_UNSEEN {
+            EVENT_SINCE_BEFORE
+        } else {
+            0
+        },
+        reason: if state == THREAD_NEW {
+            OffReason::RunQueue as u16
+        } else {
+            thread.reason as u16
+        },
+        tgid: thread.tgid,
+        tid,
+        generation: thread.generation,
+        // SAFETY: as above.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        time_ns: now,
+        value: length,
+        stack: if known { thread.stack } else { 0 },
+    };
+    if !send_header(&header) {
+        count::one(Counter::OffCpuLost);
+        count::add(Counter::OffCpuLostNs, length);
+    }
+}

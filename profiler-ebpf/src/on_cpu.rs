@@ -1,0 +1,73 @@
+//! `on_cpu`: a sample of the thread that this CPU runs. Called from the software clock's timer
+//! interrupt (an NMI where a hardware clock is used), anywhere; may not sleep, fault, take a lock
+//! or insert into a map.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+    bpf_probe_read_kernel,
+};
+use aya_ebpf::macros::perf_event;
+use aya_ebpf::programs::PerfEventContext;
+use profiler_common::counter::Counter;
+use profiler_common::event::{EventHeader, EventKind};
+
+use crate::count;
+use crate::emit::finish_sample;
+use crate::globals::TASK_FSBASE;
+use crate::maps::PROCESSES;
+use crate::scratch::{SLOT_ON_CPU, copy_words, scratch};
+use crate::walker::walk_stack;
+
+#[perf_event]
+pub fn on_cpu(_ctx: PerfEventContext) -> u32 {
+    // SAFETY: helpers without arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (pid_tgid >> 32) as u32;
+    let Some(process) = PROCESSES.get_ptr(&tgid) else {
+        return 0;
+    };
+    count::one(Counter::Samples);
+    let Some(s) = scratch(SLOT_ON_CPU) else {
+        count::one(Counter::Internal);
+        return 0;
+    };
+    // SAFETY: the map's value. Userspace may replace it meanwhile: a torn entry has a torn
+    // generation at worst, and its frames do not prove their identity.
+    unsafe { copy_words(&mut s.process, process) };
+    s.header = EventHeader {
+        kind: EventKind::Sample as u8,
+        status: 0,
+        frames: 0,
+        with_frames: 0,
+        flags: 0,
+        reason: 0,
+        tgid,
+        tid: pid_tgid as u32,
+        generation: s.process.generation,
+        // SAFETY: helpers without arguments.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        // SAFETY: as above.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        value: 1,
+        stack: 0,
+    };
+    walk_stack(SLOT_ON_CPU, current_fsbase());
+    finish_sample(SLOT_ON_CPU);
+    0
+}
+
+/// The current thread's pointer to its own data. The kernel stores it at `clone` and
+/// `arch_prctl`, and again at each switch-out (`arch/x86/kernel/process_64.c`).
+#[inline(always)]
+fn current_fsbase() -> u64 {
+    let mut fsbase = 0u64;
+    // SAFETY: `fsbase` is valid for 8 bytes; the helper checks the address.
+    let failed = unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut fsbase).cast(),
+            8,
+            (bpf_get_current_task() + TASK_FSBASE.load() as u64) as *const core::ffi::c_void,
+        )
+    };
+    if failed == 0 { fsbase } else { 0 }
+}

@@ -1,0 +1,55 @@
+//! Per-CPU scratch: what a program writes while it works, too large for its 512-byte stack.
+//!
+//! Each program has its own slot, because a sample can interrupt a switch on the same CPU. The
+//! record lies in it as it goes out: header, then frames.
+
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::macros::btf_map;
+use profiler_common::event::EventHeader;
+use profiler_common::layout::ProcessEntry;
+use profiler_common::walk::{Frame, MAX_FRAMES, Walk, WitnessCache};
+
+/// One area for each program that walks.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
+
+/// The slot of `on_cpu`.
+pub const SLOT_ON_CPU: u32 = 0;
+/// The slot of `off_cpu`.
+pub const SLOT_OFF_CPU: u32 = 1;
+
+#[repr(C)]
+pub struct Scratch {
+    pub process: ProcessEntry,
+    pub walk: Walk,
+    pub cache: WitnessCache,
+    pub header: EventHeader,
+    pub frames: [Frame; MAX_FRAMES],
+}
+
+/// This CPU's scratch. Two live references to one slot would be wrong: a program takes its slot
+/// once and hands the number, not the reference, to the functions that it calls.
+#[inline(always)]
+pub fn scratch(slot: u32) -> Option<&'static mut Scratch> {
+    // SAFETY: the value lives as long as the map, and one program at a time uses a CPU's slot.
+    SCRATCH.get_ptr_mut(slot).map(|ptr| unsafe { &mut *ptr })
+}
+
+/// Copies a map's value, a word at a time. A plain assignment becomes a call of `memmove`, which
+/// goes byte by byte here; volatile accesses stay what they are.
+///
+/// # Safety
+/// `from` must be valid for reads.
+#[inline(always)]
+pub unsafe fn copy_words<T: Copy>(to: &mut T, from: *const T) {
+    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() == 8) };
+    let to = core::ptr::from_mut(to).cast::<u64>();
+    let from = from.cast::<u64>();
+    for index in 0..size_of::<T>() / 8 {
+        // SAFETY: inside both, by the loop's bound; words are aligned, as checked.
+        unsafe {
+            to.add(index)
+                .write_volatile(from.add(index).read_volatile())
+        };
+    }
+}
