@@ -1,0 +1,186 @@
+//! What can be typed. Names and meanings are py-spy's wherever it has them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::ArgPredicate;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Samples per second when nothing is said: not a round number, so that programs with a
+/// rhythm of their own are not sampled in step.
+pub const DEFAULT_RATE: u32 = 99;
+/// More would be felt.
+pub const MAX_RATE: u32 = 10_000;
+
+/// See into every running Python, from the kernel.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pyscry",
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        pyscry record --pid 1234 --duration 10          where the CPU time goes\n  \
+        pyscry record --pid 1234 --off-cpu -o off.svg   where threads wait\n  \
+        pyscry record -- python app.py                  launch a program\n  \
+        pyscry --pid 1234                               the same as pyscry record --pid 1234"
+)]
+pub struct Args {
+    /// What to do; recording, when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The options of a recording without its word.
+    #[command(flatten)]
+    pub record: RecordArgs,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record where a Python program spends its time, and write a flame graph.
+    Record(RecordArgs),
+    /// Say what this kernel and this user can and cannot do, and what to run to fix it.
+    Doctor(DoctorArgs),
+    /// What a launched program is before it is itself.
+    #[command(name = crate::record::launch::SUBCOMMAND, hide = true)]
+    ExecWhenTold {
+        /// Descriptor to wait at.
+        wait: i32,
+        /// Descriptor to report to.
+        report: i32,
+        /// The program and its arguments.
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// The formats of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A picture (SVG) to open in a browser.
+    Flamegraph,
+    /// Folded stacks, a line each: samples on-CPU, microseconds off-CPU.
+    Raw,
+}
+
+impl Format {
+    /// What file names end with.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Flamegraph => "svg",
+            Self::Raw => "txt",
+        }
+    }
+}
+
+/// The options of a recording.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RecordArgs {
+    /// Process to record.
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
+    pub pid: Option<u32>,
+    /// Seconds to record; until the target ends or Control-C when not given.
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub duration: Option<Duration>,
+    /// Samples per second of CPU time.
+    #[arg(
+        short, long, value_name = "HZ", default_value_t = DEFAULT_RATE,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_RATE))
+    )]
+    pub rate: u32,
+    /// File to write [default: PROGRAM-or-PID-TIME.svg].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What to write.
+    #[arg(short, long, value_enum, ignore_case = true, default_value_t = Format::Flamegraph)]
+    pub format: Format,
+    /// Keep threads apart: each is a frame at the root.
+    #[arg(short, long)]
+    pub threads: bool,
+    /// Record the time off the CPUs: where threads wait, and for how long.
+    #[arg(long)]
+    pub off_cpu: bool,
+    /// With --off-cpu: leave out waits shorter than this (such as 50us or 1ms) in the kernel; how
+    /// many and how long they were is said at the end.
+    #[arg(
+        long, value_name = "TIME", value_parser = humantime::parse_duration,
+        requires_if(ArgPredicate::IsPresent, "off_cpu")
+    )]
+    pub off_cpu_min: Option<Duration>,
+    /// Sample by events of the target's threads, not of the CPUs.
+    #[arg(long, hide = true, conflicts_with = "off_cpu")]
+    pub per_thread_events: bool,
+    /// Program to launch and record, with its arguments, after `--`.
+    #[arg(last = true, value_name = "PROGRAM", conflicts_with = "pid")]
+    pub program: Vec<OsString>,
+}
+
+/// The options of doctor.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// Load every program and print its verified instructions.
+    #[arg(long, hide = true)]
+    pub programs: bool,
+}
+
+/// Decimal, or hexadecimal with 0x.
+fn parse_pid(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    match parsed {
+        Ok(pid) if pid > 0 && i32::try_from(pid).is_ok() => Ok(pid),
+        _ => Err("a process id is a number from 1 on".to_owned()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    // The kernel's clock of a process does not go further, and neither does patience.
+    const MOST: f64 = 31_536_000.0;
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MOST => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("a duration is a number of seconds, more than 0 and at most a year".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn record_is_what_no_subcommand_means() {
+        let bare = Args::try_parse_from(["pyscry", "--pid", "12", "-d", "1.5"]).expect("valid");
+        assert_eq!(bare.record.pid, Some(12));
+        assert_eq!(bare.record.duration, Some(Duration::from_millis(1500)));
+        let worded = Args::try_parse_from(["pyscry", "record", "-p", "0x10"]).expect("valid");
+        assert!(matches!(worded.command, Some(Command::Record(r)) if r.pid == Some(16)));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for words in [
+            &["record", "--pid", "0"][..],
+            &["record", "--pid", "me"],
+            &["record", "-p", "1", "-d", "foo"],
+            &["record", "-p", "1", "-d", "0"],
+            &["record", "-p", "1", "-r", "0"],
+            &["record", "-p", "1", "-r", "1000000"],
+            &["record", "-p", "1", "--", "python"],
+            &["record", "-p", "1", "-f", "gif"],
+        ] {
+            let line = std::iter::once("pyscry").chain(words.iter().copied());
+            assert!(Args::try_parse_from(line).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What the running kernel is and can do.
+
+pub mod btf;
+pub mod offsets;
+
+pub use offsets::KernelOffsets;
+pub use offsets::SwitchForm;

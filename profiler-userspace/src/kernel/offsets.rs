@@ -1,0 +1,56 @@
+//! The running kernel's own offsets, read from its BTF and set as constants of the BPF programs.
+
+use super::btf::{ArgType, Btf, BtfError};
+
+/// How `sched_switch` passes its arguments (`include/trace/events/sched.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchForm {
+    /// `(preempt, prev, next)`, up to 5.17.
+    PrevNext,
+    /// `(preempt, prev_state, prev, next)`, 5.18.
+    StatePrevNext,
+    /// `(preempt, prev, next, prev_state)`, after it.
+    PrevNextState,
+}
+
+/// What the BPF programs read of kernel structures, in bytes, and where tracepoints pass what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelOffsets {
+    /// `task_struct.thread.fsbase`.
+    pub task_fsbase: u32,
+    /// `task_struct.pid`.
+    pub task_pid: u32,
+    /// `task_struct.tgid`.
+    pub task_tgid: u32,
+    /// `task_struct.__state`, `state` before 5.14.
+    pub task_state: u32,
+    /// Where `sched_switch` passes what.
+    pub switch: SwitchForm,
+}
+
+impl KernelOffsets {
+    /// Finds them.
+    ///
+    /// # Errors
+    /// [`BtfError::NotFound`] with the name of what this kernel does not have.
+    pub fn from_btf(btf: &Btf) -> Result<Self, BtfError> {
+        let args = btf.tracepoint_args("sched_switch")?;
+        let is_task = |arg: &ArgType| *arg == ArgType::StructPtr("task_struct".to_owned());
+        let tasks: Vec<bool> = args.iter().map(is_task).collect();
+        let switch = match tasks[..] {
+            [false, true, true] => SwitchForm::PrevNext,
+            [false, false, true, true] => SwitchForm::StatePrevNext,
+            [false, true, true, false, ..] => SwitchForm::PrevNextState,
+            _ => return Err(BtfError::NotFound("known form of sched_switch".to_owned())),
+        };
+        Ok(Self {
+            task_fsbase: btf.offset_of("task_struct", &["thread", "fsbase"])?,
+            task_pid: btf.offset_of("task_struct", &["pid"])?,
+            task_tgid: btf.offset_of("task_struct", &["tgid"])?,
+            task_state: btf
+                .offset_of("task_struct", &["__state"])
+                .or_else(|_| btf.offset_of("task_struct", &["state"]))?,
+            switch,
+        })
+    }
+}

@@ -1,0 +1,22 @@
+//! pyscry: an eBPF profiler for CPython.
+//!
+//! The binary is a thin shell over this library:
+//! - [`kernel`]: what the running kernel is: its BTF, its offsets.
+//! - [`process`]: a target from outside.
+//! - [`elf`]: a target's files.
+//! - [`python`]: CPython in a target.
+//! - [`bpf`]: the programs in the kernel.
+//! - [`record`]: a recording.
+//! - [`output`]: the files it writes.
+//! - [`cli`]: the command line.
+#![warn(missing_docs)]
+
+pub mod bpf;
+pub mod cli;
+pub mod elf;
+pub mod kernel;
+pub mod output;
+pub mod privilege;
+pub mod process;
+pub mod python;
+pub mod record;

@@ -1,0 +1,7 @@
+//! The binary `pyscry`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pyscry::cli::main()
+}

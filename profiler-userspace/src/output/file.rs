@@ -1,0 +1,85 @@
+//! The output file: opened before the recording, so that a path that cannot be written is an
+//! error then and not after it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// The file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}: {source}")]
+pub struct OutputError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// A file that will be written. What it held before stays until then; a file that was not there
+/// is removed again when nothing was written.
+#[derive(Debug)]
+pub struct OutputFile {
+    file: File,
+    path: PathBuf,
+    made: bool,
+    written: bool,
+}
+
+impl OutputFile {
+    /// Opens a path for writing.
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub fn open(path: &Path) -> Result<Self, OutputError> {
+        let made = !path.exists();
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|source| OutputError {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            made,
+            written: false,
+        })
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the content.
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub fn write(&mut self, content: &[u8]) -> Result<(), OutputError> {
+        let mut write = || {
+            // Devices and pipes have no length and no position.
+            if self.file.metadata()?.is_file() {
+                self.file.set_len(0)?;
+                self.file.rewind()?;
+            }
+            self.file.write_all(content)?;
+            self.file.flush()
+        };
+        write().map_err(|source| OutputError {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if self.made && !self.written {
+            let _gone_already = std::fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Files.
+
+pub mod file;
+pub mod flamegraph;
+pub mod folded;

@@ -1,0 +1,8 @@
+//! One target process from outside: its memory, mappings, threads and end.
+
+pub mod maps;
+pub mod memory;
+pub mod pidfd;
+pub mod proc_file;
+
+pub use memory::RemoteMemory;

@@ -1,0 +1,33 @@
+//! What userspace knows of one CPython build, beyond what the walk in the kernel needs.
+
+use profiler_common::layout::WalkLayout;
+use profiler_common::lines::LineTable;
+
+use super::objects::ObjectLayout;
+
+/// All offsets of one build, in bytes from the start of their structure.
+#[derive(Clone, Debug)]
+pub struct PythonLayout {
+    /// What the kernel gets.
+    pub walk: WalkLayout,
+    /// `_PyRuntimeState.interpreters.head`.
+    pub runtime_interpreters: u64,
+    /// `_PyRuntimeState.gilstate.autoTSSkey._key`; `None` where there is no key (3.15).
+    pub runtime_tss_key: Option<u64>,
+    /// `PyInterpreterState.next`.
+    pub interp_next: u64,
+    /// `PyInterpreterState.tstate_head`, `threads.head` from 3.11 on.
+    pub interp_threads: u64,
+    /// `PyInterpreterState.modules`, `imports.modules` from 3.12 on.
+    pub interp_modules: u64,
+    /// `PyThreadState.next`.
+    pub tstate_next: u64,
+    /// `PyThreadState.interp`.
+    pub tstate_interp: u64,
+    /// `PyCodeObject.co_qualname`, from 3.11 on.
+    pub code_qualname: Option<u64>,
+    /// Strings, bytes, dicts.
+    pub objects: ObjectLayout,
+    /// How lines are stored.
+    pub lines: LineTable,
+}

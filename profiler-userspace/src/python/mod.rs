@@ -1,0 +1,17 @@
+//! CPython from outside: which version, where its structures are, what its objects say.
+
+pub mod code;
+pub mod debug_offsets;
+pub mod inspect;
+pub mod layout;
+pub mod locate;
+pub mod objects;
+pub mod tables;
+pub mod thread_names;
+pub mod threads;
+pub mod tstate_path;
+pub mod version;
+
+pub use inspect::InspectError;
+pub use inspect::Python;
+pub use version::Version;

@@ -1,0 +1,19 @@
+//! A recording, from the target to the profile.
+//!
+//! [`session`] drives; [`target`] knows the process and its Python; [`collector`] turns the
+//! kernel's records into weights of stacks; [`snapshot`] has the stacks of threads that were
+//! blocked before the recording began; [`profile`] is the result.
+
+pub mod collector;
+pub mod launch;
+pub mod names;
+pub mod options;
+pub mod profile;
+pub mod session;
+pub mod snapshot;
+pub mod stacks;
+pub mod target;
+
+pub use options::{Mode, RecordOptions, TargetChoice};
+pub use profile::Profile;
+pub use session::{RecordError, Recording, Stopped, record};

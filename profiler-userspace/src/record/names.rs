@@ -1,0 +1,70 @@
+//! Names of threads, for `--threads`: what the program called them, else what the kernel has.
+
+use std::collections::{BTreeMap, HashMap};
+
+use profiler_common::mem::Memory;
+
+use super::snapshot::thread_pointers;
+use crate::process::{RemoteMemory, proc_file};
+use crate::python::Python;
+use crate::python::thread_names::thread_names;
+
+/// How often a thread's name is asked for: one that is no Python thread never gets one.
+const MAX_TRIES: u8 = 10;
+
+/// Threads whose names are wanted, and how often they were asked for.
+pub type Unnamed = BTreeMap<u32, u8>;
+
+/// Names by tid.
+#[derive(Debug, Default)]
+pub struct ThreadNames {
+    names: HashMap<u32, String>,
+}
+
+impl ThreadNames {
+    /// A thread's name.
+    #[must_use]
+    pub fn get(&self, tid: u32) -> Option<String> {
+        self.names.get(&tid).cloned()
+    }
+
+    /// Looks up the names of `wanted`, and removes from it those that were found. A thread that
+    /// has just begun may have no name yet: the kernel's is kept for it until it has.
+    pub fn refresh(&mut self, pid: u32, python: Option<&Python>, wanted: &mut Unnamed) {
+        if wanted.is_empty() {
+            return;
+        }
+        let by_python = python.map(python_names).unwrap_or_default();
+        wanted.retain(|tid, tries| {
+            if let Some(name) = by_python.get(tid) {
+                self.names.insert(*tid, name.clone());
+                return false;
+            }
+            if let Some(comm) = proc_file::thread_comm(pid, *tid) {
+                self.names.entry(*tid).or_insert(comm);
+                *tries += 1;
+                return *tries < MAX_TRIES;
+            }
+            // The thread is gone: nothing more will be known.
+            false
+        });
+    }
+}
+
+fn python_names(python: &Python) -> HashMap<u32, String> {
+    let mem = RemoteMemory::new(python.pid);
+    let read = || {
+        let tids = proc_file::threads(python.pid).ok()?;
+        let modules = mem
+            .read_u64(python.interp.wrapping_add(python.layout.interp_modules))
+            .ok()?;
+        // Torn while a thread starts or ends: the next look will do.
+        let names = thread_names(&mem, &python.layout.objects, modules).ok()?;
+        let by_tid = thread_pointers(python, &tids)
+            .into_iter()
+            .filter_map(|(tid, pointer)| Some((tid, names.get(&pointer)?.clone())))
+            .collect();
+        Some(by_tid)
+    };
+    read().unwrap_or_default()
+}

@@ -1,0 +1,495 @@
+//! Drives a recording from its beginning to its end.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use profiler_common::counter::Counter;
+use profiler_common::thread::{OffReason, THREAD_NEW, THREAD_OFF, THREAD_UNSEEN, ThreadEntry};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::collector::{Collector, leaf};
+use super::launch::{LaunchError, Launched};
+use super::names::ThreadNames;
+use super::options::{Mode, RecordOptions, TargetChoice};
+use super::profile::Unit;
+use super::snapshot::Snapshot;
+use super::stacks::{BEFORE_RECORDING, THREAD_START};
+use super::target::Target;
+use crate::bpf::counters::Counters;
+use crate::bpf::{LoadError, LoadOptions, Programs};
+use crate::process::{pidfd, proc_file};
+use crate::python::{InspectError, Version};
+
+/// How often the ring buffer is read when nothing wakes us.
+const DRAIN_SLOWLY: Duration = Duration::from_millis(20);
+/// How often it is read while new stacks come: their names must be read while the code lives, and
+/// a program that starts frees the code of its modules as soon as they ran.
+const DRAIN_FAST: Duration = Duration::from_millis(2);
+/// Records that are read in one go: a flood of them must not keep signals and the clock waiting.
+const RECORDS_AT_ONCE: usize = 1 << 16;
+/// How often somebody who watches is told.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Why nothing was recorded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// There is no such process.
+    #[error("there is no process {0}")]
+    NoProcess(u32),
+    /// The pid is a thread's.
+    #[error("{tid} is a thread of process {pid}: pass --pid {pid}")]
+    IsThread {
+        /// What was given.
+        tid: u32,
+        /// The process.
+        pid: u32,
+    },
+    /// The process cannot be profiled.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// The program cannot be launched.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The kernel side failed.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The system failed.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The time was up.
+    Duration,
+    /// The target ended.
+    TargetExited,
+    /// Control-C.
+    Interrupted,
+    /// SIGTERM.
+    Terminated,
+}
+
+/// What is told while recording.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Time since the beginning.
+    pub elapsed: Duration,
+    /// Samples or stretches so far.
+    pub events: u64,
+}
+
+/// A finished recording.
+#[derive(Debug)]
+pub struct Recording {
+    /// Stacks and weights.
+    pub collector: Collector,
+    /// Names of threads.
+    pub names: ThreadNames,
+    /// The kernel's counters and ours.
+    pub counters: Counters,
+    /// Why it ended.
+    pub stopped: Stopped,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// From the beginning to the first sample or stretch.
+    pub first_event: Option<Duration>,
+    /// The target.
+    pub pid: u32,
+    /// Its version, if it had a Python at the end.
+    pub version: Option<Version>,
+    /// Why its Python was not known at the end.
+    pub not_ready: Option<InspectError>,
+    launched: Option<Launched>,
+    /// The target's command line.
+    pub command: String,
+}
+
+impl Recording {
+    /// Ends a launched program that still runs. Returns the exit code of one that ended by
+    /// itself while it was recorded. To be called when the profile is safe on disk.
+    pub fn end_launched(&mut self) -> Option<i32> {
+        let launched = self.launched.as_mut()?;
+        match self.stopped {
+            Stopped::TargetExited => launched.wait().ok(),
+            // A terminal sends Control-C to the program as well: let it end as it likes.
+            Stopped::Interrupted => {
+                launched.end(true);
+                None
+            }
+            Stopped::Duration | Stopped::Terminated => {
+                launched.end(false);
+                None
+            }
+        }
+    }
+}
+
+fn system(doing: &'static str) -> impl Fn(io::Error) -> RecordError {
+    move |source| RecordError::System { doing, source }
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds: the clock of `bpf_ktime_get_ns`.
+fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is valid; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn check_pid(pid: u32) -> Result<(), RecordError> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .map_err(|_| RecordError::NoProcess(pid))?;
+    let tgid = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:"))
+        .and_then(|value| value.trim().parse().ok());
+    match tgid {
+        Some(tgid) if tgid != pid => Err(RecordError::IsThread {
+            tid: pid,
+            pid: tgid,
+        }),
+        _ => Ok(()),
+    }
+}
+
+struct Session {
+    options: RecordOptions,
+    target: Target,
+    launched: Option<Launched>,
+    programs: Programs,
+    events: AsyncFd<RingBuf<MapData>>,
+    collector: Collector,
+    names: ThreadNames,
+    command: String,
+    begin_ns: u64,
+    begin: Instant,
+}
+
+/// Records. `on_start` is called once recording has begun, `on_progress` now and then.
+///
+/// # Errors
+/// See [`RecordError`]. Once recording has begun, what was recorded is returned whatever happens
+/// to the target.
+pub fn record(
+    options: RecordOptions,
+    on_start: impl FnOnce(&Target),
+    on_progress: impl FnMut(Progress),
+) -> Result<Recording, RecordError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("cannot start the event loop"))?;
+    runtime.block_on(async {
+        let mut session = Session::open(options)?;
+        on_start(&session.target);
+        let stopped = session.run(on_progress).await?;
+        session.close(stopped)
+    })
+}
+
+impl Session {
+    fn open(options: RecordOptions) -> Result<Self, RecordError> {
+        let command = match &options.target {
+            TargetChoice::Pid(pid) => proc_file::command_line(*pid).unwrap_or_default(),
+            TargetChoice::Launch(words) => words
+                .iter()
+                .map(|word| word.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        let (mut target, launched) = match &options.target {
+            TargetChoice::Pid(pid) => {
+                check_pid(*pid)?;
+                (Target::running(*pid)?, None)
+            }
+            TargetChoice::Launch(command) => {
+                let launched = Launched::prepare(command)?;
+                (Target::before_exec(launched.pid()), Some(launched))
+            }
+        };
+        let load = match options.mode {
+            Mode::OnCpu { .. } => LoadOptions::default(),
+            Mode::OffCpu { min } => LoadOptions {
+                off_cpu: true,
+                off_cpu_min_ns: u64::try_from(min.as_nanos()).unwrap_or(u64::MAX),
+                ..LoadOptions::default()
+            },
+        };
+        let mut programs = Programs::load(&load)?;
+        let events = watch(programs.take_events()?, "cannot wait for the ring buffer")?;
+        programs.set_process(target.pid, &target.entry())?;
+        programs.attach_life()?;
+        let unit = match options.mode {
+            Mode::OnCpu { .. } => Unit::Samples,
+            Mode::OffCpu { .. } => Unit::Time,
+        };
+        let mut collector = Collector::new(unit, options.threads);
+        let begin = Instant::now();
+        let begin_ns = monotonic_ns();
+        match options.mode {
+            Mode::OnCpu {
+                rate,
+                per_thread_events,
+            } => {
+                if per_thread_events {
+                    let tids = proc_file::threads(target.pid).unwrap_or_default();
+                    programs.sample_threads(&tids, rate)?;
+                } else {
+                    programs.sample_cpus(rate)?;
+                }
+            }
+            Mode::OffCpu { .. } => {
+                // Attached first: from the moment that a thread is tracked, no switch of it is
+                // missed.
+                programs.attach_off_cpu()?;
+                let tids = track_threads(&mut programs, &target, &mut collector)?;
+                collector.snapshot = Snapshot::read(
+                    &mut target,
+                    &programs,
+                    &tids,
+                    &mut collector.stacks,
+                    &mut collector.counters,
+                );
+            }
+        }
+        let mut session = Self {
+            options,
+            target,
+            launched,
+            programs,
+            events,
+            collector,
+            names: ThreadNames::default(),
+            command,
+            begin_ns,
+            begin,
+        };
+        if let Some(launched) = &mut session.launched {
+            launched.begin()?;
+        }
+        Ok(session)
+    }
+
+    async fn run(&mut self, mut on_progress: impl FnMut(Progress)) -> Result<Stopped, RecordError> {
+        let mut interrupt =
+            signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(system("cannot handle SIGTERM"))?;
+        let exit: Option<AsyncFd<OwnedFd>> = match pidfd::open(self.target.pid) {
+            Ok(fd) => Some(watch(fd, "cannot wait for the target's end")?),
+            // It ended already.
+            Err(_) => None,
+        };
+        let deadline = self.options.duration.map(|duration| self.begin + duration);
+        let mut pause = DRAIN_FAST;
+        let mut next_drain = tokio::time::Instant::now() + pause;
+        let mut progress = interval(PROGRESS_EVERY);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let next_try = self.target.next_try().map(tokio::time::Instant::from_std);
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => return Ok(Stopped::Interrupted),
+                _ = terminate.recv() => return Ok(Stopped::Terminated),
+                () = sleep_until(deadline) => return Ok(Stopped::Duration),
+                () = readable(exit.as_ref()) => return Ok(Stopped::TargetExited),
+                () = maybe_sleep_until(next_try) => {
+                    if self.target.inspect_again() {
+                        self.programs.set_process(self.target.pid, &self.target.entry())?;
+                    }
+                }
+                ready = self.events.readable_mut() => {
+                    if let Ok(mut ready) = ready {
+                        ready.clear_ready();
+                    }
+                    let _more = self.drain();
+                }
+                () = tokio::time::sleep_until(next_drain) => {
+                    let known = self.collector.stacks.count();
+                    let _more = self.drain();
+                    let new = self.collector.stacks.count() != known;
+                    pause = if new { DRAIN_FAST } else { DRAIN_SLOWLY.min(pause * 2) };
+                    next_drain = tokio::time::Instant::now() + pause;
+                }
+                _ = progress.tick() => {
+                    self.names.refresh(
+                        self.target.pid,
+                        self.target.python(),
+                        &mut self.collector.unnamed,
+                    );
+                    let counters = self.programs.counters().unwrap_or_default();
+                    let events = match self.options.mode {
+                        Mode::OnCpu { .. } => counters.get(Counter::Samples),
+                        Mode::OffCpu { .. } => counters.get(Counter::OffCpuStretches),
+                    };
+                    on_progress(Progress { elapsed: self.begin.elapsed(), events });
+                }
+            }
+        }
+    }
+
+    /// Reads records. Returns whether there are more.
+    fn drain(&mut self) -> bool {
+        for _ in 0..RECORDS_AT_ONCE {
+            let Some(record) = self.events.get_mut().next() else {
+                return false;
+            };
+            self.collector.take(&record, &mut self.target);
+        }
+        true
+    }
+
+    fn close(mut self, stopped: Stopped) -> Result<Recording, RecordError> {
+        let elapsed = self.begin.elapsed();
+        let end_ns = monotonic_ns();
+        self.programs.stop_sampling();
+        if matches!(self.options.mode, Mode::OffCpu { .. }) {
+            self.programs.detach_off_cpu()?;
+        }
+        // Nothing is added any more: the buffer holds less than its size, and this ends.
+        while self.drain() {}
+        if let Mode::OffCpu { min } = self.options.mode {
+            self.flush_off_cpu(end_ns, min)?;
+        }
+        self.names.refresh(
+            self.target.pid,
+            self.target.python(),
+            &mut self.collector.unnamed,
+        );
+        self.collector.count_missing_stacks();
+        let mut counters = self.programs.counters()?;
+        for counter in Counter::ALL {
+            counters.add(*counter, self.collector.counters.get(*counter));
+        }
+        let codes = self.target.code_stats();
+        counters.add(Counter::CodeGone, codes.gone);
+        counters.add(Counter::CodeUnproven, codes.unproven);
+        let first_event = self
+            .collector
+            .first_ns
+            .map(|first| Duration::from_nanos(first.saturating_sub(self.begin_ns)));
+        let version = self.target.python().map(|python| python.version);
+        Ok(Recording {
+            collector: self.collector,
+            names: self.names,
+            counters,
+            stopped,
+            elapsed,
+            first_event,
+            pid: self.target.pid,
+            version,
+            not_ready: self.target.take_error(),
+            launched: self.launched,
+            command: self.command,
+        })
+    }
+
+    /// The stretches that had not ended when the recording did.
+    fn flush_off_cpu(&mut self, end_ns: u64, min: Duration) -> Result<(), RecordError> {
+        let min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
+        for (tid, thread) in self.programs.threads()? {
+            let length = end_ns.saturating_sub(thread.off_since_ns);
+            let (stack, reason) = match thread.state {
+                THREAD_OFF => (thread.stack, OffReason::from_u32(thread.reason)),
+                THREAD_NEW => (THREAD_START, OffReason::RunQueue),
+                // Off-CPU for the whole recording, or on-CPU for all of it.
+                THREAD_UNSEEN => match self.collector.snapshot.of_thread(tid) {
+                    Some(found) if found.reason == OffReason::Blocked => {
+                        (found.stack, found.reason)
+                    }
+                    Some(_) => continue,
+                    None => {
+                        self.collector.counters.add(Counter::SnapshotMissing, 1);
+                        (BEFORE_RECORDING, OffReason::Blocked)
+                    }
+                },
+                _ => continue,
+            };
+            let counters = &mut self.collector.counters;
+            counters.add(Counter::OffCpuStretches, 1);
+            if length < min_ns {
+                counters.add(Counter::OffCpuShort, 1);
+                counters.add(Counter::OffCpuShortNs, length);
+                continue;
+            }
+            self.collector.add(tid, stack, leaf(reason), length);
+        }
+        Ok(())
+    }
+}
+
+fn watch<T: AsRawFd>(source: T, doing: &'static str) -> Result<AsyncFd<T>, RecordError> {
+    // SAFETY: both kinds that come here own their descriptor, and give the same one each time.
+    unsafe { AsyncFd::register_with_interest(source, Interest::READABLE) }
+        .map_err(io::Error::from)
+        .map_err(system(doing))
+}
+
+/// Tracks every thread of the target: again until no new one appears, since a thread can start
+/// one while the list is read.
+fn track_threads(
+    programs: &mut Programs,
+    target: &Target,
+    collector: &mut Collector,
+) -> Result<Vec<u32>, RecordError> {
+    let mut known = std::collections::BTreeSet::new();
+    loop {
+        let listed =
+            proc_file::threads(target.pid).map_err(|_| RecordError::NoProcess(target.pid))?;
+        let new: Vec<u32> = listed
+            .into_iter()
+            .filter(|tid| known.insert(*tid))
+            .collect();
+        if new.is_empty() {
+            return Ok(known.into_iter().collect());
+        }
+        for tid in new {
+            let entry = ThreadEntry {
+                tgid: target.pid,
+                state: THREAD_UNSEEN,
+                off_since_ns: monotonic_ns(),
+                stack: 0,
+                reason: OffReason::Blocked as u32,
+                generation: target.entry().generation,
+                runs: 0,
+            };
+            if programs.track_thread(tid, &entry).is_err() {
+                collector.counters.add(Counter::ThreadsUntracked, 1);
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    maybe_sleep_until(deadline.map(tokio::time::Instant::from_std)).await;
+}
+
+async fn maybe_sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends when the process did; at once when it had ended before it could be watched.
+async fn readable(exit: Option<&AsyncFd<OwnedFd>>) {
+    if let Some(exit) = exit {
+        let _guard = exit.readable().await;
+    }
+}

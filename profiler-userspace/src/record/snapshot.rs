@@ -1,0 +1,152 @@
+//! The stacks of threads that were off-CPU when the recording began: they will not be switched
+//! out, so their stacks are read from outside, by the same walk.
+//!
+//! A stack is valid when the kernel saw no switch of its thread before and after it was read:
+//! then the thread did not run in between.
+
+use std::collections::{BTreeSet, HashMap};
+
+use profiler_common::thread::{OffReason, THREAD_UNSEEN};
+use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkStatus, WitnessCache};
+
+use super::stacks::Stacks;
+use super::target::Target;
+use crate::bpf::Programs;
+use crate::bpf::counters::Counters;
+use crate::process::{RemoteMemory, proc_file};
+use crate::python::Python;
+use crate::python::threads;
+
+/// One thread's stack at the beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotStack {
+    /// Hash, as the kernel would give.
+    pub stack: u64,
+    /// Why it did not run.
+    pub reason: OffReason,
+}
+
+/// Stacks by tid.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    by_thread: HashMap<u32, SnapshotStack>,
+}
+
+impl Snapshot {
+    /// A thread's stack, when it was off-CPU from the beginning until it was read.
+    #[must_use]
+    pub fn of_thread(&self, tid: u32) -> Option<SnapshotStack> {
+        self.by_thread.get(&tid).copied()
+    }
+
+    /// Reads the stacks of all threads that the kernel has not seen run.
+    pub fn read(
+        target: &mut Target,
+        programs: &Programs,
+        tids: &[u32],
+        stacks: &mut Stacks,
+        counters: &mut Counters,
+    ) -> Self {
+        let mut by_thread = HashMap::new();
+        let pid = target.pid;
+        let entry = target.entry();
+        let pointers = target
+            .python()
+            .map(|python| thread_pointers(python, tids))
+            .unwrap_or_default();
+        let mut frames = Box::new([Frame::default(); MAX_FRAMES]);
+        let mut cache = WitnessCache::default();
+        let unseen = |tid: u32| {
+            programs
+                .thread(tid)
+                .is_some_and(|thread| thread.state == THREAD_UNSEEN)
+        };
+        let mem = RemoteMemory::new(pid);
+        for tid in tids.iter().copied() {
+            if !unseen(tid) {
+                continue;
+            }
+            let state = proc_file::thread_state(pid, tid);
+            let mut walk = Walk::NEW;
+            cache.next_walk();
+            // No thread pointer: no thread state belongs to this thread, and the walk says so.
+            let fsbase = pointers.get(&tid).copied().unwrap_or(0);
+            let hash = walk::run(&mem, &entry, fsbase, &mut walk, &mut cache, &mut frames);
+            if !unseen(tid) {
+                continue;
+            }
+            let status = WalkStatus::from_u8(walk.status as u8);
+            if let Some(counter) = status.counter() {
+                counters.add(counter, 1);
+            }
+            let seen = frames[..walk.depth as usize].iter().copied();
+            if !stacks.contains(hash) {
+                stacks.insert(hash, status, seen, |frame| {
+                    target.resolve(entry.generation, frame)
+                });
+            }
+            let reason = if state == Some('R') {
+                OffReason::RunQueue
+            } else {
+                OffReason::Blocked
+            };
+            by_thread.insert(
+                tid,
+                SnapshotStack {
+                    stack: hash,
+                    reason,
+                },
+            );
+        }
+        Self { by_thread }
+    }
+}
+
+/// Bytes of `struct pthread` in which the tid is searched.
+const PTHREAD_BYTES: usize = 0xa00;
+
+/// Which thread has which thread pointer. Every thread state names a thread pointer; the C
+/// library keeps the thread's tid near it, at a place that is found by looking where every
+/// thread of this process has a tid of its own.
+#[must_use]
+pub fn thread_pointers(python: &Python, tids: &[u32]) -> HashMap<u32, u64> {
+    let mem = RemoteMemory::new(python.pid);
+    // What the C library keeps is the number in the process's own pid namespace.
+    let own_numbers: HashMap<u32, u32> = tids
+        .iter()
+        .map(|tid| (proc_file::innermost_tid(python.pid, *tid), *tid))
+        .collect();
+    let states = threads::thread_states(&mem, &python.layout, python.located.runtime);
+    let pointers: BTreeSet<u64> = states
+        .unwrap_or_default()
+        .iter()
+        .map(|state| state.thread_id)
+        .filter(|pointer| *pointer != 0)
+        .collect();
+    let blocks: Vec<(u64, Vec<u8>)> = pointers
+        .iter()
+        .filter_map(|pointer| Some((*pointer, mem.read_some(*pointer, PTHREAD_BYTES).ok()?)))
+        .collect();
+    let number = |block: &[u8], offset: usize| {
+        let word = block.get(offset..offset + 4)?;
+        Some(u32::from_le_bytes(word.try_into().ok()?))
+    };
+    let distinct_at = |offset: usize| {
+        blocks
+            .iter()
+            .filter_map(|(_, block)| number(block, offset))
+            .filter(|found| own_numbers.contains_key(found))
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    let Some(offset) = (0..PTHREAD_BYTES)
+        .step_by(4)
+        .max_by_key(|offset| (distinct_at(*offset), PTHREAD_BYTES - offset))
+    else {
+        return HashMap::new();
+    };
+    blocks
+        .iter()
+        .filter_map(|(pointer, block)| Some((*own_numbers.get(&number(block, offset)?)?, *pointer)))
+        .collect()
+}
