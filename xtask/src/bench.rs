@@ -1,0 +1,221 @@
+//! `cargo xtask bench`: cost and truth of a recording, side by side with py-spy in one run.
+//!
+//! It prints a table and judges nothing else: timings are no tests.
+
+use std::cell::Cell;
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::{run, tools};
+
+mod attach;
+mod bpf_stats;
+mod cost;
+mod events;
+mod folded;
+mod kernel;
+mod numbers;
+mod precedence;
+mod py_spy;
+pub(crate) mod python;
+mod recorder;
+mod slowdown;
+mod table;
+mod target;
+mod truth;
+mod waits;
+
+use python::Python;
+use recorder::{Recording, Tool};
+use table::Row;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Interpreter of the programs that are measured [default: python3].
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// py-spy [default: the one on PATH, else one that is installed into the cache].
+    #[arg(long)]
+    py_spy: Option<PathBuf>,
+    /// pyscry [default: built from the sources here].
+    #[arg(long)]
+    pyscry: Option<PathBuf>,
+    /// Measure this; can be given again.
+    #[arg(long, value_name = "NAME", value_enum)]
+    only: Vec<Measurement>,
+    /// Seconds of a stretch with or without a recording; recordings for their content take four.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Pairs of stretches with and without a recording.
+    #[arg(long, default_value_t = 7)]
+    rounds: u32,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    /// Share of CPU per function of 36 threads, and the number of samples.
+    Shares,
+    /// The number of samples of threads that fight for one lock.
+    Samples,
+    /// Slowdown at 1000 Hz, 200 different functions deep.
+    Deep,
+    /// Slowdown at 1000 Hz, in a recursion 200 deep.
+    Recursion,
+    /// Slowdown at 100 Hz beside 160 idle threads.
+    Idle,
+    /// Slowdown recording off-CPU with 20,000 switches a second.
+    OffCpu,
+    /// Time of a sample in the kernel.
+    Cost,
+    /// Time of a switch in the kernel.
+    SwitchCost,
+    /// Off-CPU time per function.
+    Waits,
+    /// Time to the first sample.
+    Attach,
+    /// Events by CPU against events by thread.
+    Events,
+}
+
+impl Measurement {
+    fn rows(self, bench: &Bench) -> Result<Vec<Row>> {
+        match self {
+            Self::Shares => truth::shares(bench),
+            Self::Samples => truth::samples(bench),
+            Self::Deep => slowdown::deep(bench),
+            Self::Recursion => slowdown::recursion(bench),
+            Self::Idle => slowdown::idle(bench),
+            Self::OffCpu => slowdown::off_cpu(bench),
+            Self::Cost => cost::samples(bench),
+            Self::SwitchCost => cost::switches(bench),
+            Self::Waits => waits::rows(bench),
+            Self::Attach => attach::rows(bench),
+            Self::Events => events::rows(bench),
+        }
+    }
+}
+
+/// What the measurements share.
+struct Bench {
+    python: Python,
+    pyscry: Tool,
+    /// Or why there is none.
+    py_spy: Result<Tool>,
+    stretch: Duration,
+    rounds: u32,
+    pyscry_peak: Cell<u64>,
+    py_spy_peak: Cell<u64>,
+}
+
+impl Bench {
+    fn new(args: &Args, pyscry: PathBuf) -> Result<Self> {
+        let python = Python::find(args.python.as_deref())?;
+        let py_spy = py_spy::find(args.py_spy.as_deref(), &python).map(|exe| Tool {
+            exe,
+            announces: "Sampling process",
+        });
+        if let Err(error) = &py_spy {
+            eprintln!("WARNING: there is no py-spy {}: {error:#}", py_spy::VERSION);
+        }
+        Ok(Self {
+            python,
+            pyscry: Tool {
+                exe: pyscry,
+                announces: "Recording process",
+            },
+            py_spy,
+            stretch: Duration::try_from_secs_f64(args.seconds)?,
+            rounds: args.rounds.max(1),
+            pyscry_peak: Cell::new(0),
+            py_spy_peak: Cell::new(0),
+        })
+    }
+
+    /// Seconds of a recording for its content, as the programs take them.
+    fn recording_seconds(&self) -> String {
+        (4.0 * self.stretch.as_secs_f64()).to_string()
+    }
+
+    /// What stands in py-spy's column when it was not measured.
+    fn no_py_spy(&self) -> String {
+        self.py_spy
+            .as_ref()
+            .map_or("not installed", |_| "")
+            .to_owned()
+    }
+
+    /// Keeps what every recording has to say.
+    fn seen(&self, tool: &Tool, recording: &Recording) {
+        let peak = if tool.exe == self.pyscry.exe {
+            &self.pyscry_peak
+        } else {
+            &self.py_spy_peak
+        };
+        peak.set(peak.get().max(recording.peak));
+        for line in &recording.said {
+            if line.starts_with("Missing:") || line.starts_with("Incomplete:") {
+                eprintln!("    {line}");
+            }
+        }
+    }
+
+    /// The most memory of recordings by pyscry and by py-spy, bytes.
+    fn peaks(&self) -> (u64, u64) {
+        (self.pyscry_peak.get(), self.py_spy_peak.get())
+    }
+}
+
+pub(crate) fn main(args: &Args) -> Result<()> {
+    let pyscry = match &args.pyscry {
+        Some(given) => given.clone(),
+        None => run::build()?,
+    };
+    if !tools::is_root()? {
+        // Built as the user, so that what is built belongs to them.
+        let mut command = run::as_root(&env::current_exe()?)?;
+        command.args(env::args_os().skip(1));
+        if args.pyscry.is_none() {
+            command.arg("--pyscry").arg(&pyscry);
+        }
+        let error = command.exec();
+        bail!("{}", run::cannot_start(&command, &error));
+    }
+    let bench = Bench::new(args, pyscry)?;
+    if bpf_stats::always_on() {
+        eprintln!(
+            "WARNING: kernel.bpf_stats_enabled is 1, which makes every BPF program slower; \
+             `sysctl kernel.bpf_stats_enabled=0` is how kernels come"
+        );
+    }
+    eprintln!("Python {}, {} rounds", bench.python.version, bench.rounds);
+    let mut rows = Vec::new();
+    let mut failed = Vec::new();
+    for measurement in Measurement::value_variants() {
+        if !args.only.is_empty() && !args.only.contains(measurement) {
+            continue;
+        }
+        let name = measurement
+            .to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned());
+        eprintln!("measuring: {name}");
+        match measurement.rows(&bench) {
+            Ok(found) => rows.extend(found),
+            Err(error) => {
+                eprintln!("    failed: {error:#}");
+                failed.push(name);
+            }
+        }
+    }
+    rows.extend(attach::memory(&bench));
+    println!("{}", table::print(&rows));
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The kernel's statistics of BPF programs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+
+/// `BPF_PROG_TYPE_PERF_EVENT`, `include/uapi/linux/bpf.h`.
+pub(super) const PERF_EVENT: u32 = 7;
+/// `BPF_PROG_TYPE_TRACING`.
+pub(super) const TRACING: u32 = 26;
+
+/// The kernel keeps statistics for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Enabled(#[allow(dead_code, reason = "held open")] OwnedFd);
+
+impl Enabled {
+    /// Switches them on.
+    pub(super) fn new() -> Result<Self> {
+        const BPF_ENABLE_STATS: libc::c_int = 32;
+        const BPF_STATS_RUN_TIME: u32 = 0;
+        let attr = BPF_STATS_RUN_TIME;
+        // SAFETY: the attribute of this command is one u32, and its size is passed along.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_ENABLE_STATS,
+                &raw const attr,
+                size_of::<u32>() as libc::c_uint,
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error())
+                .context("the kernel does not switch its statistics of BPF programs on");
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+    }
+}
+
+/// Whether somebody switched them on for good: then every program costs a little more.
+pub(super) fn always_on() -> bool {
+    fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.trim() == "1")
+}
+
+/// Runs of a program and their time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Runs {
+    kind: u32,
+    /// How often it ran.
+    pub(super) count: u64,
+    /// Nanoseconds in all.
+    pub(super) ns: u64,
+}
+
+/// Statistics of the programs that a process holds, by the program's id.
+#[derive(Clone, Debug)]
+pub(super) struct Reading(BTreeMap<u32, Runs>);
+
+impl Reading {
+    /// Reads them.
+    pub(super) fn of(pid: u32) -> Result<Self> {
+        let dir = format!("/proc/{pid}/fdinfo");
+        let mut programs = BTreeMap::new();
+        for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {dir}"))? {
+            // A descriptor that was closed meanwhile is no program.
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+            let field = |name: &str| {
+                let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+                lines
+                    .find(|(key, _)| *key == name)?
+                    .1
+                    .trim()
+                    .parse::<u64>()
+                    .ok()
+            };
+            if let (Some(kind), Some(id)) = (field("prog_type"), field("prog_id")) {
+                let runs = Runs {
+                    kind: u32::try_from(kind)?,
+                    count: field("run_cnt").unwrap_or(0),
+                    ns: field("run_time_ns").unwrap_or(0),
+                };
+                programs.insert(u32::try_from(id)?, runs);
+            }
+        }
+        Ok(Self(programs))
+    }
+
+    /// Of all programs of a type the one with the most runs since `before`: those of the life of
+    /// threads run seldom.
+    pub(super) fn busiest(&self, kind: u32, before: &Self) -> Result<Runs> {
+        let since = |(id, runs): (&u32, &Runs)| {
+            let old = before.0.get(id).copied().unwrap_or_default();
+            Runs {
+                kind: runs.kind,
+                count: runs.count.saturating_sub(old.count),
+                ns: runs.ns.saturating_sub(old.ns),
+            }
+        };
+        let all = self.0.iter().map(since).filter(|runs| runs.kind == kind);
+        all.max_by_key(|runs| runs.count)
+            .filter(|runs| runs.count != 0)
+            .context("no BPF program of that type ran")
+    }
+
+    /// Before anything ran.
+    pub(super) fn none() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Nanoseconds of all programs since `before`.
+    pub(super) fn total_ns(&self, before: &Self) -> u64 {
+        let sum = |reading: &Self| reading.0.values().map(|runs| runs.ns).sum::<u64>();
+        sum(self).saturating_sub(sum(before))
+    }
+}

@@ -1,0 +1,197 @@
+//! What a guest's console says, and whether it is right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::folded::{self, Share};
+use super::qemu::Run;
+
+/// What the verifier may look at in one program. The kernel's own limit is a million, and it takes
+/// about a second per hundred thousand.
+const INSTRUCTIONS_MAX: u64 = 100_000;
+
+/// The part of a profile that must be the stack that the program has, in hundredths.
+const RIGHT_MIN: f64 = 90.0;
+
+/// Samples of 3 seconds at 99 Hz, on an emulated machine that may be slow.
+const SAMPLES_MIN: u64 = 150;
+
+/// Microseconds off the CPUs of the 3 seconds recorded.
+const OFF_CPU_MIN: u64 = 2_400_000;
+
+/// A kernel on which everything is right.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    kernel: String,
+    python: String,
+    /// From the start to the first program.
+    pub(crate) boot: Duration,
+    total: Duration,
+    /// Verified instructions by program, where the kernel tells.
+    programs: BTreeMap<String, Option<u64>>,
+    on_cpu: Share,
+    off_cpu: Share,
+}
+
+/// Reads a console; an error says what is not right.
+pub(crate) fn judge(version: &str, python: &str, run: &Run) -> Result<Outcome> {
+    let (boot, release) = run
+        .lines
+        .iter()
+        .find_map(|(time, line)| Some((*time, line.strip_prefix("@@up ")?)))
+        .context("the kernel did not come to its first program")?;
+    ensure!(
+        release.starts_with(version),
+        "this is kernel {release}, not {version}"
+    );
+
+    section(run, "doctor")?;
+    let programs = programs(&section(run, "programs")?)?;
+    section(run, "record-on-cpu")?;
+    section(run, "record-off-cpu")?;
+    let on_cpu = folded::share(section(run, "on-cpu")?, &["outer", "middle", "leaf"])?;
+    let off_cpu = folded::share(section(run, "off-cpu")?, &["outer", "middle", "nap"])?;
+    ensure!(
+        on_cpu.total >= SAMPLES_MIN,
+        "only {} samples on-CPU",
+        on_cpu.total
+    );
+    ensure!(
+        off_cpu.total >= OFF_CPU_MIN,
+        "only {} microseconds off-CPU",
+        off_cpu.total
+    );
+    for (what, share) in [("on-CPU", on_cpu), ("off-CPU", off_cpu)] {
+        ensure!(
+            share.percent() > RIGHT_MIN,
+            "{what}, {:.1} % is right",
+            share.percent()
+        );
+    }
+    Ok(Outcome {
+        kernel: release.to_owned(),
+        python: python.to_owned(),
+        boot,
+        total: run.total,
+        programs,
+        on_cpu,
+        off_cpu,
+    })
+}
+
+/// The lines of a section, whose command must have ended well.
+fn section<'a>(run: &'a Run, name: &str) -> Result<Vec<&'a str>> {
+    let begin = format!("@@begin {name}");
+    let end = format!("@@end {name} ");
+    let mut lines = run.lines.iter().map(|(_, line)| line.as_str());
+    lines
+        .by_ref()
+        .find(|line| *line == begin)
+        .with_context(|| format!("no section {name}"))?;
+    let mut found = Vec::new();
+    for line in lines {
+        if let Some(code) = line.strip_prefix(&end) {
+            ensure!(
+                code == "0",
+                "{name} ended with {code}:\n{}",
+                found.join("\n")
+            );
+            return Ok(found);
+        }
+        // The kernel's own messages come at any time, and begin with a time.
+        if !line.starts_with('[') {
+            found.push(line);
+        }
+    }
+    anyhow::bail!("{name} has no end:\n{}", found.join("\n"))
+}
+
+/// Parses `program NAME verified N instructions`; the kernel may not tell N.
+fn programs(lines: &[&str]) -> Result<BTreeMap<String, Option<u64>>> {
+    let mut programs = BTreeMap::new();
+    for line in lines {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["program", name, "verified", count, ..] = words[..] else {
+            continue;
+        };
+        let count = count.parse::<u64>().ok().filter(|count| *count > 0);
+        ensure!(
+            count.is_none_or(|count| count <= INSTRUCTIONS_MAX),
+            "{name} has {count:?} verified instructions, more than {INSTRUCTIONS_MAX}"
+        );
+        programs.insert(name.to_owned(), count);
+    }
+    ensure!(!programs.is_empty(), "no program was loaded");
+    Ok(programs)
+}
+
+/// What was measured, a kernel a line.
+pub(crate) fn tables(outcomes: &[Outcome]) -> String {
+    let mut rows = vec![
+        [
+            "kernel", "python", "boot", "total", "samples", "right", "off-CPU", "right",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    for outcome in outcomes {
+        rows.push(vec![
+            outcome.kernel.clone(),
+            outcome.python.clone(),
+            format!("{:.1} s", outcome.boot.as_secs_f64()),
+            format!("{:.1} s", outcome.total.as_secs_f64()),
+            outcome.on_cpu.total.to_string(),
+            format!("{:.1} %", outcome.on_cpu.percent()),
+            format!("{:.3} s", outcome.off_cpu.total as f64 / 1e6),
+            format!("{:.1} %", outcome.off_cpu.percent()),
+        ]);
+    }
+    let names: BTreeSet<&String> = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.programs.keys())
+        .collect();
+    let mut head = vec!["verified instructions".to_owned()];
+    head.extend(outcomes.iter().map(|outcome| outcome.kernel.clone()));
+    let mut verified = vec![head];
+    for name in names {
+        let mut row = vec![name.clone()];
+        row.extend(
+            outcomes
+                .iter()
+                .map(|outcome| match outcome.programs.get(name) {
+                    Some(Some(count)) => count.to_string(),
+                    Some(None) => "not told".to_owned(),
+                    None => "-".to_owned(),
+                }),
+        );
+        verified.push(row);
+    }
+    if outcomes.is_empty() {
+        return String::new();
+    }
+    format!("\n{}\n{}", aligned(&rows), aligned(&verified))
+}
+
+/// Rows as lines, columns under each other.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            if widths.len() == column {
+                widths.push(0);
+            }
+            widths[column] = widths[column].max(cell.len());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            text.push_str(&format!("{cell:width$}  "));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
