@@ -1,0 +1,14 @@
+//! What the tests on real interpreters share.
+//!
+//! `cargo xtask test` brings up the interpreters and names them in a file (`PYSCRY_PYTHONS`); a
+//! test runs on each of them, and fails loudly where there is none.
+
+pub mod folded;
+pub mod interpreters;
+pub mod pyscry;
+pub mod target;
+
+pub use folded::Folded;
+pub use interpreters::{Interpreter, on_each, on_one};
+pub use pyscry::{Ended, Recorder, pyscry, record};
+pub use target::Target;

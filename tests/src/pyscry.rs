@@ -1,0 +1,131 @@
+//! The binary under test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::Folded;
+
+/// A run of the binary that came to its end.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code.
+    pub code: i32,
+    /// What it said.
+    pub stderr: String,
+    /// What it wrote.
+    pub folded: Folded,
+}
+
+/// The binary of the profile that the tests are of.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let found = test
+        .ancestors()
+        .skip(1)
+        .map(|dir| dir.join("pyscry"))
+        .find(|path| path.is_file());
+    found.expect("pyscry is not built: run the tests with `cargo xtask test`")
+}
+
+/// A command that runs it.
+#[must_use]
+pub fn pyscry() -> Command {
+    Command::new(binary())
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("pyscry was killed by a signal")
+}
+
+/// A recording that goes on.
+#[derive(Debug)]
+pub struct Recorder {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    directory: TempDir,
+}
+
+impl Recorder {
+    /// Starts recording in the format `raw`, and returns once it has begun.
+    ///
+    /// # Panics
+    /// When it does not begin.
+    #[must_use]
+    pub fn start(args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut child = pyscry()
+            .args(["record", "--format", "raw", "--output"])
+            .arg(directory.path().join("out.txt"))
+            .args(args)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("pyscry runs");
+        let mut stderr = BufReader::new(child.stderr.take().expect("its messages"));
+        let mut said = String::new();
+        while !said.contains("Recording process") {
+            let read = stderr.read_line(&mut said).expect("its messages");
+            assert_ne!(read, 0, "pyscry did not begin: {said}");
+        }
+        Self {
+            child,
+            stderr,
+            directory,
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: our own child, which was not waited for.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+    }
+
+    /// Waits for the end, and reads what was written.
+    ///
+    /// # Panics
+    /// When it was killed, or wrote nothing that can be read.
+    #[must_use]
+    pub fn end(mut self) -> Ended {
+        let mut stderr = String::new();
+        self.stderr
+            .read_to_string(&mut stderr)
+            .expect("its messages");
+        let status = self.child.wait().expect("its end");
+        let code = status.code().expect("pyscry was killed by a signal");
+        let text = std::fs::read_to_string(self.directory.path().join("out.txt"));
+        Ended {
+            code,
+            stderr,
+            folded: Folded::parse(&text.unwrap_or_default()),
+        }
+    }
+}
+
+/// Records with the given arguments in the format `raw`, and reads what was written.
+///
+/// # Panics
+/// When the binary cannot be run, was killed, or wrote nothing that can be read.
+#[must_use]
+pub fn record(args: &[&str]) -> Ended {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("out.txt");
+    let output = pyscry()
+        .args(["record", "--format", "raw", "--output"])
+        .arg(&file)
+        .args(args)
+        .output()
+        .expect("pyscry runs");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    Ended {
+        code: code(&output),
+        stderr,
+        folded: Folded::parse(&text),
+    }
+}
