@@ -69,6 +69,8 @@ counters! {
     OffCpuShort = "off_cpu_short", Info;
     /// Nanoseconds of the off-CPU stretches in off_cpu_short.
     OffCpuShortNs = "off_cpu_short_ns", Info;
+    /// Switches that the kernel did not report: the time is there, from its own accounting of the thread.
+    SwitchesMissed = "switches_missed", Degraded;
     /// Records of a process's or thread's life that the full ring buffer did not take.
     LifecycleLost = "lifecycle_lost", Degraded;
     /// The kernel's thread map was full: off-CPU time of these threads is missing.

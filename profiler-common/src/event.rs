@@ -68,7 +68,7 @@ pub struct EventHeader {
     pub time_ns: u64,
     /// See [`EventKind`].
     pub value: u64,
-    /// Hash of the stack; 0 when there is none.
+    /// Hash of the stack, or one of `thread::STACK_*`; 0 when there is none.
     pub stack: u64,
 }
 

@@ -14,12 +14,16 @@ pub fn fold(state: u64, word: u64) -> u64 {
     mixed ^ (mixed >> 29)
 }
 
-/// Ends a hash: mixes once more and keeps 0 free, which means "no stack".
+/// Hashes below this one name no stack that was walked: see [`crate::thread::STACK_OF_START`] and
+/// [`crate::thread::STACK_UNKNOWN`].
+pub const FIRST: u64 = 2;
+
+/// Ends a hash: mixes once more and keeps those below [`FIRST`] free.
 #[inline(always)]
 #[must_use]
 pub fn finish(state: u64) -> u64 {
     let mixed = fold(fold(state, 0x5851_f42d_4c95_7f2d), state >> 32);
-    if mixed == 0 { 1 } else { mixed }
+    if mixed < FIRST { FIRST } else { mixed }
 }
 
 /// Half the bits of a word, both halves used.

@@ -17,6 +17,9 @@ pub static TASK_TGID: Global<u32> = Global::new(0);
 /// `task_struct.__state` (`state` before 5.14), bytes.
 #[unsafe(no_mangle)]
 pub static TASK_STATE: Global<u32> = Global::new(0);
+/// `task_struct.se.sum_exec_runtime`, bytes.
+#[unsafe(no_mangle)]
+pub static TASK_RAN: Global<u32> = Global::new(0);
 /// Off-CPU stretches shorter than this, in nanoseconds, are only counted.
 #[unsafe(no_mangle)]
 pub static OFF_CPU_MIN_NS: Global<u64> = Global::new(0);

@@ -11,7 +11,7 @@ use profiler_common::thread::{OffReason, THREAD_NEW, THREAD_ON, ThreadEntry};
 
 use crate::count;
 use crate::emit::send_header;
-use crate::globals::{TASK_PID, TASK_TGID, TRACK_THREADS};
+use crate::globals::{TASK_PID, TASK_RAN, TASK_TGID, TRACK_THREADS};
 use crate::maps::{PROCESSES, THREADS};
 
 struct Ids {
@@ -60,18 +60,18 @@ fn now_ns() -> u64 {
 }
 
 #[inline(always)]
-fn track(ids: &Ids, state: u32, generation: u32, now: u64) {
+fn track(ids: &Ids, state: u32, generation: u32, now: u64, ran_ns: u64) {
     if TRACK_THREADS.load() == 0 {
         return;
     }
     let thread = ThreadEntry {
         tgid: ids.tgid,
         state,
-        off_since_ns: now,
+        since_ns: now,
+        ran_ns,
         stack: 0,
         reason: OffReason::RunQueue as u32,
         generation,
-        runs: 0,
     };
     if THREADS.insert(&ids.tid, &thread, 0).is_err() {
         count::one(Counter::ThreadsUntracked);
@@ -89,7 +89,8 @@ pub fn thread_fork(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the map's value.
     let generation = unsafe { (*process).generation };
     let now = now_ns();
-    track(&child, THREAD_NEW, generation, now);
+    // It has run nothing (kernel/sched/core.c, __sched_fork).
+    track(&child, THREAD_NEW, generation, now, 0);
     send(EventKind::ThreadStart, &child, generation, now);
     0
 }
@@ -113,7 +114,12 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         // A thread that was not the leader took the leader's place, and its tid (fs/exec.c,
         // de_thread): its old entry went, and the leader's with its exit.
         let _absent = THREADS.remove(&old_tid);
-        track(&task, THREAD_ON, generation, now);
+        // SAFETY: a task from a typed argument, and one of its fields.
+        let ran_ns = unsafe {
+            let task: *const u8 = ctx.arg(0);
+            core::ptr::read_volatile(task.add(TASK_RAN.load() as usize).cast())
+        };
+        track(&task, THREAD_ON, generation, now, ran_ns);
     }
     send(EventKind::Exec, &task, generation, now);
     0

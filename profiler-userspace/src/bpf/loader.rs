@@ -173,6 +173,7 @@ impl Prepared {
             .override_global("TASK_PID", &kernel.task_pid, true)
             .override_global("TASK_TGID", &kernel.task_tgid, true)
             .override_global("TASK_STATE", &kernel.task_state, true)
+            .override_global("TASK_RAN", &kernel.task_ran, true)
             .override_global("OFF_CPU_MIN_NS", &options.off_cpu_min_ns, true)
             .override_global("RING_WAKE_BYTES", &wake, true)
             .override_global("TRACK_THREADS", &track, true)

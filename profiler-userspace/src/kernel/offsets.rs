@@ -24,6 +24,8 @@ pub struct KernelOffsets {
     pub task_tgid: u32,
     /// `task_struct.__state`, `state` before 5.14.
     pub task_state: u32,
+    /// `task_struct.se.sum_exec_runtime`.
+    pub task_ran: u32,
     /// Where `sched_switch` passes what.
     pub switch: SwitchForm,
 }
@@ -50,6 +52,7 @@ impl KernelOffsets {
             task_state: btf
                 .offset_of("task_struct", &["__state"])
                 .or_else(|_| btf.offset_of("task_struct", &["state"]))?,
+            task_ran: btf.offset_of("task_struct", &["se", "sum_exec_runtime"])?,
             switch,
         })
     }

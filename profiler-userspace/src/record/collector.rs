@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use profiler_common::counter::Counter;
 use profiler_common::event::{EVENT_SINCE_BEFORE, EventHeader, EventKind};
-use profiler_common::thread::OffReason;
+use profiler_common::thread::{OffReason, STACK_UNKNOWN};
 use profiler_common::walk::WalkStatus;
 
 use super::names::Unnamed;
 use super::profile::{Key, Leaf, Profile, Unit};
 use super::snapshot::Snapshot;
-use super::stacks::{BEFORE_RECORDING, Stacks};
+use super::stacks::Stacks;
 use super::target::Target;
 use crate::bpf::counters::Counters;
 
@@ -91,13 +91,13 @@ impl Collector {
         let mut stack = header.stack;
         let mut reason = OffReason::from_u32(u32::from(header.reason));
         if header.flags & EVENT_SINCE_BEFORE != 0 {
-            match self.snapshot.of_thread(header.tid) {
+            match self.snapshot.take(header.tid) {
                 Some(found) => {
                     stack = found.stack;
                     reason = found.reason;
                 }
                 None => {
-                    stack = BEFORE_RECORDING;
+                    stack = STACK_UNKNOWN;
                     self.counters.add(Counter::SnapshotMissing, 1);
                 }
             }

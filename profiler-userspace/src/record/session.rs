@@ -1,12 +1,16 @@
 //! Drives a recording from its beginning to its end.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use profiler_common::counter::Counter;
-use profiler_common::thread::{OffReason, THREAD_NEW, THREAD_OFF, THREAD_UNSEEN, ThreadEntry};
+use profiler_common::thread::{
+    OffReason, RAN_UNKNOWN, STACK_OF_START, STACK_UNKNOWN, THREAD_NEW, THREAD_OFF, THREAD_UNSEEN,
+    ThreadEntry,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +22,6 @@ use super::names::ThreadNames;
 use super::options::{Mode, RecordOptions, TargetChoice};
 use super::profile::Unit;
 use super::snapshot::Snapshot;
-use super::stacks::{BEFORE_RECORDING, THREAD_START};
 use super::target::Target;
 use crate::bpf::counters::Counters;
 use crate::bpf::{LoadError, LoadOptions, Programs};
@@ -240,6 +243,11 @@ impl Session {
             Mode::OffCpu { .. } => Unit::Time,
         };
         let mut collector = Collector::new(unit, options.threads);
+        if matches!(options.mode, Mode::OffCpu { .. }) {
+            // Before the threads are tracked: from then on no switch of theirs is missed. And
+            // before the clock starts: this can take longer than a short recording may be wrong.
+            programs.attach_off_cpu()?;
+        }
         let begin = Instant::now();
         let begin_ns = monotonic_ns();
         match options.mode {
@@ -255,9 +263,6 @@ impl Session {
                 }
             }
             Mode::OffCpu { .. } => {
-                // Attached first: from the moment that a thread is tracked, no switch of it is
-                // missed.
-                programs.attach_off_cpu()?;
                 let tids = track_threads(&mut programs, &target, &mut collector)?;
                 collector.snapshot = Snapshot::read(
                     &mut target,
@@ -356,6 +361,12 @@ impl Session {
     }
 
     fn close(mut self, stopped: Stopped) -> Result<Recording, RecordError> {
+        // Before the switches are no longer seen: a thread that has run more by now than they say
+        // was not seen to run.
+        let ran = match self.options.mode {
+            Mode::OnCpu { .. } => HashMap::new(),
+            Mode::OffCpu { .. } => cpu_times(self.target.pid),
+        };
         let elapsed = self.begin.elapsed();
         let end_ns = monotonic_ns();
         self.programs.stop_sampling();
@@ -365,7 +376,7 @@ impl Session {
         // Nothing is added any more: the buffer holds less than its size, and this ends.
         while self.drain() {}
         if let Mode::OffCpu { min } = self.options.mode {
-            self.flush_off_cpu(end_ns, min)?;
+            self.flush_off_cpu(end_ns, min, &ran)?;
         }
         self.names.refresh(
             self.target.pid,
@@ -400,28 +411,40 @@ impl Session {
         })
     }
 
-    /// The stretches that had not ended when the recording did.
-    fn flush_off_cpu(&mut self, end_ns: u64, min: Duration) -> Result<(), RecordError> {
+    /// The stretches that had not ended when the recording did. `ran` is what threads had run
+    /// shortly before.
+    fn flush_off_cpu(
+        &mut self,
+        end_ns: u64,
+        min: Duration,
+        ran: &HashMap<u32, u64>,
+    ) -> Result<(), RecordError> {
         let min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
         for (tid, thread) in self.programs.threads()? {
-            let length = end_ns.saturating_sub(thread.off_since_ns);
             let (stack, reason) = match thread.state {
                 THREAD_OFF => (thread.stack, OffReason::from_u32(thread.reason)),
-                THREAD_NEW => (THREAD_START, OffReason::RunQueue),
+                THREAD_NEW => (STACK_OF_START, OffReason::RunQueue),
                 // Off-CPU for the whole recording, or on-CPU for all of it.
-                THREAD_UNSEEN => match self.collector.snapshot.of_thread(tid) {
+                THREAD_UNSEEN => match self.collector.snapshot.take(tid) {
                     Some(found) if found.reason == OffReason::Blocked => {
                         (found.stack, found.reason)
                     }
                     Some(_) => continue,
                     None => {
                         self.collector.counters.add(Counter::SnapshotMissing, 1);
-                        (BEFORE_RECORDING, OffReason::Blocked)
+                        (STACK_UNKNOWN, OffReason::Blocked)
                     }
                 },
                 _ => continue,
             };
+            let ran_unseen = ran.get(&tid).map_or(0, |ran| thread.ran_unseen(*ran));
+            let length = end_ns
+                .saturating_sub(thread.since_ns)
+                .saturating_sub(ran_unseen);
             let counters = &mut self.collector.counters;
+            if ran_unseen != 0 {
+                counters.add(Counter::SwitchesMissed, 1);
+            }
             counters.add(Counter::OffCpuStretches, 1);
             if length < min_ns {
                 counters.add(Counter::OffCpuShort, 1);
@@ -430,6 +453,9 @@ impl Session {
             }
             self.collector.add(tid, stack, leaf(reason), length);
         }
+        // These were blocked at the beginning, have run since, and were not seen to begin.
+        let missed = self.collector.snapshot.left_blocked().count() as u64;
+        self.collector.counters.add(Counter::SwitchesMissed, missed);
         Ok(())
     }
 }
@@ -463,17 +489,25 @@ fn track_threads(
             let entry = ThreadEntry {
                 tgid: target.pid,
                 state: THREAD_UNSEEN,
-                off_since_ns: monotonic_ns(),
-                stack: 0,
+                since_ns: monotonic_ns(),
+                ran_ns: proc_file::thread_cpu_ns(target.pid, tid).unwrap_or(RAN_UNKNOWN),
+                stack: STACK_UNKNOWN,
                 reason: OffReason::Blocked as u32,
                 generation: target.entry().generation,
-                runs: 0,
             };
             if programs.track_thread(tid, &entry).is_err() {
                 collector.counters.add(Counter::ThreadsUntracked, 1);
             }
         }
     }
+}
+
+/// What each thread of a process has run, nanoseconds, where the kernel keeps that (`SCHED_INFO`).
+fn cpu_times(pid: u32) -> HashMap<u32, u64> {
+    let tids = proc_file::threads(pid).unwrap_or_default();
+    tids.into_iter()
+        .filter_map(|tid| Some((tid, proc_file::thread_cpu_ns(pid, tid)?)))
+        .collect()
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

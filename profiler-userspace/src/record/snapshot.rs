@@ -33,10 +33,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// A thread's stack, when it was off-CPU from the beginning until it was read.
-    #[must_use]
-    pub fn of_thread(&self, tid: u32) -> Option<SnapshotStack> {
-        self.by_thread.get(&tid).copied()
+    /// Takes out a thread's stack, when it was off-CPU from the beginning until it was read.
+    pub fn take(&mut self, tid: u32) -> Option<SnapshotStack> {
+        self.by_thread.remove(&tid)
+    }
+
+    /// Threads that were blocked, and of which nobody asked since how that ended.
+    pub fn left_blocked(&self) -> impl Iterator<Item = u32> + '_ {
+        self.by_thread
+            .iter()
+            .filter(|(_, found)| found.reason == OffReason::Blocked)
+            .map(|(tid, _)| *tid)
     }
 
     /// Reads the stacks of all threads that the kernel has not seen run.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use profiler_common::thread::{STACK_OF_START, STACK_UNKNOWN};
 use profiler_common::walk::{Frame, WalkStatus};
 
 use crate::python::code::{CodeInfo, Resolved};
@@ -35,12 +36,6 @@ pub struct Stack {
     /// From the root to the leaf.
     pub frames: Vec<FrameId>,
 }
-
-/// In place of a hash: a thread that was made while recording and has not run yet.
-pub const THREAD_START: u64 = 0;
-/// In place of a hash: a thread that was off-CPU when the recording began, and ran before its
-/// stack was read.
-pub const BEFORE_RECORDING: u64 = 1;
 
 /// All stacks of a recording.
 #[derive(Debug)]
@@ -81,8 +76,10 @@ impl Default for Stacks {
             ids: HashMap::new(),
         };
         for (hash, marker) in [
-            (THREAD_START, "[thread start]"),
-            (BEFORE_RECORDING, "[stack not known]"),
+            (STACK_OF_START, "[thread start]"),
+            // Off-CPU when the recording began, and ran before its stack was read; or the kernel
+            // did not report the switch.
+            (STACK_UNKNOWN, "[stack not known]"),
         ] {
             let frames = vec![stacks.intern(FrameText::Marker(marker))];
             stacks.by_hash.insert(hash, Stack { frames });
