@@ -7,6 +7,14 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// User and group who ran us through sudo; `None` where nobody did.
+#[must_use]
+pub fn behind_sudo() -> Option<(u32, u32)> {
+    let number = |name| std::env::var(name).ok()?.parse().ok();
+    is_root().then_some(())?;
+    Some((number("SUDO_UID")?, number("SUDO_GID")?))
+}
+
 /// The effective capabilities of this process, a bit each (`linux/capability.h`).
 fn capabilities() -> u64 {
     std::fs::read_to_string("/proc/self/status")
@@ -45,7 +53,9 @@ pub fn in_initial_pid_namespace() -> bool {
 pub fn with_sudo() -> String {
     let own = std::env::current_exe()
         .map_or_else(|_| "pyscry".to_owned(), |path| path.display().to_string());
-    let args = std::env::args().skip(1).map(|arg| quote(&arg));
+    let args = std::env::args_os()
+        .skip(1)
+        .map(|arg| quote(&arg.to_string_lossy()));
     std::iter::once("sudo".to_owned())
         .chain(std::iter::once(quote(&own)))
         .chain(args)

@@ -6,7 +6,8 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -565,6 +566,47 @@ fn without_privileges_the_command_that_would_work() {
         assert_eq!(outcome.code, 1, "{outcome:?}");
         let command = format!("sudo {} doctor", copy.display());
         assert!(outcome.stdout.contains(&command), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_file_made_through_sudo_is_of_the_user_behind_it() {
+    on_one("output through sudo", MINOR, |python| {
+        const USER: u32 = 65534;
+        let target = Target::start(python, "sudo.py", SPINS);
+        let pid = target.pid().to_string();
+        let output = Output::new();
+        let behind_sudo = |output: &Output| {
+            let mut command = output.record(&["--pid", &pid, "-d", "0.3"]);
+            command.env("SUDO_UID", USER.to_string());
+            command.env("SUDO_GID", USER.to_string());
+            run(&mut command).is_good();
+            fs::metadata(output.path()).expect("a file").uid()
+        };
+        assert_eq!(behind_sudo(&output), USER);
+        // What was there keeps its owner.
+        let theirs = Output::new();
+        fs::write(theirs.path(), "").expect("a file");
+        assert_eq!(behind_sudo(&theirs), 0);
+    });
+}
+
+/// A path that is no UTF-8, and a command line of several lines.
+#[test]
+fn words_that_are_no_text() {
+    on_one("words that are no text", MINOR, |python| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join(OsStr::from_bytes(b"\xff\x01\n.svg"));
+        let outcome = run(pyscry(&["record", "-o"])
+            .arg(&file)
+            .arg("--")
+            .arg(&python.exe)
+            .args(["-c", "x = 1\nprint(x)\n"]));
+        outcome.is_good();
+        let recorded = |line: &&str| line.starts_with("Recorded process");
+        let line = outcome.stderr.lines().find(recorded).expect("a summary");
+        assert!(line.contains("x = 1 print(x)"), "{outcome:?}");
+        assert!(is_xml(python, &file), "{outcome:?}");
     });
 }
 

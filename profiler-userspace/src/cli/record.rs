@@ -15,7 +15,7 @@ use super::say;
 use crate::bpf::LoadError;
 use crate::bpf::object::IS_STALE;
 use crate::output::file::OutputFile;
-use crate::output::{flamegraph, folded};
+use crate::output::{flamegraph, folded, text::one_line};
 use crate::privilege;
 use crate::record::session::Progress;
 use crate::record::target::Target;
@@ -211,20 +211,22 @@ fn write(args: &RecordArgs, recording: &Recording, file: &mut OutputFile) -> any
 
 /// Our own command line, without the directory that we were started from.
 fn title() -> String {
-    let args = std::env::args().skip(1);
-    std::iter::once("pyscry".to_owned())
-        .chain(args)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let args = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.to_string_lossy().into_owned());
+    let words: Vec<_> = std::iter::once("pyscry".to_owned()).chain(args).collect();
+    one_line(&words.join(" "))
 }
 
 /// A command line, short enough for a title.
 fn short(command: &str) -> String {
     const MOST: usize = 80;
-    match command.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &command[..end]),
-        None => command.to_owned(),
+    let mut short = one_line(command);
+    if let Some((end, _)) = short.char_indices().nth(MOST) {
+        short.truncate(end);
+        short.push('…');
     }
+    short
 }
 
 fn describe(recording: &Recording) -> String {

@@ -3,7 +3,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
+
+use crate::privilege;
 
 /// The file cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -23,22 +26,37 @@ pub struct OutputFile {
     written: bool,
 }
 
+/// Opens a file, or makes it; the second value says which.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            if let Some((user, group)) = privilege::behind_sudo() {
+                // It is theirs. Where that cannot be, it is root's, and as good.
+                let _root_keeps_it = fchown(&file, Some(user), Some(group));
+            }
+            Ok((file, true))
+        }
+        // A link to nothing is there as well, and its target is made.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let made = !path.exists();
+            Ok((options.create(true).truncate(false).open(path)?, made))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 impl OutputFile {
     /// Opens a path for writing.
     ///
     /// # Errors
     /// [`OutputError`].
     pub fn open(path: &Path) -> Result<Self, OutputError> {
-        let made = !path.exists();
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|source| OutputError {
-                path: path.to_owned(),
-                source,
-            })?;
+        let (file, made) = open(path).map_err(|source| OutputError {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Self {
             file,
             path: path.to_owned(),

@@ -3,3 +3,4 @@
 pub mod file;
 pub mod flamegraph;
 pub mod folded;
+pub mod text;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use super::stacks::{FrameText, Stacks};
+use crate::output::text::one_line;
 
 /// What a stack's weight counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,11 +152,5 @@ fn text(frame: &FrameText) -> String {
 
 /// What separates frames and lines in the format cannot be part of a name.
 fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            ';' => ':',
-            c if c.is_control() => ' ',
-            c => c,
-        })
-        .collect()
+    one_line(text).replace(';', ":")
 }

@@ -92,8 +92,10 @@ pub(crate) fn run(vmlinuz: &Path, initramfs: &Path, limit: Duration, verbose: bo
 fn start_qemu(vmlinuz: &Path, initramfs: &Path) -> Result<Child> {
     Command::new("qemu-system-x86_64")
         .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"])
-        // Without it, a kernel takes seconds to gather the random numbers that a Python needs.
-        .args(["-cpu", "qemu64,+rdrand"])
+        // Without rdrand, a kernel takes seconds to gather the random numbers that a Python needs.
+        // With cx16, kernels from 6.x on use cmpxchg16b to allocate memory, of which QEMU 7.2
+        // spoils the flags now and then on a busy host: the guest oopses in kmalloc.
+        .args(["-cpu", "qemu64,+rdrand,-cx16"])
         .args([
             "-nodefaults",
             "-display",

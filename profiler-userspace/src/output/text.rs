@@ -1,0 +1,19 @@
+//! Text of targets and command lines, made fit for one line of a message, a format or a picture.
+
+/// Control characters, line ends among them, become spaces: XML cannot hold most of them.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_becomes_space() {
+        assert_eq!(one_line("a\nb\u{1}\u{85}c é工"), "a b  c é工");
+    }
+}
