@@ -65,8 +65,8 @@ pub struct WalkLayout {
     pub code_name: u16,
     /// Code: `co_lnotab` or `co_linetable`.
     pub code_line_table: u16,
-    /// Zero.
-    pub pad: u16,
+    /// `PyThreadState.interp`.
+    pub tstate_interp: u16,
 }
 
 const _: () = assert!(size_of::<WalkLayout>() == 32);
@@ -90,6 +90,10 @@ pub struct TstatePath {
 
 /// The process's Python is known, and the walk may begin.
 pub const PROCESS_READY: u32 = 1;
+/// [`ProcessEntry::code_count`] is an offset in the thread's interpreter.
+pub const PROCESS_COUNT_OF_INTERPRETER: u32 = 2;
+/// [`ProcessEntry::code_count`] is an address.
+pub const PROCESS_COUNT_OF_PROCESS: u32 = 4;
 
 /// What the kernel knows of one target process: the value of the map `PROCESSES`, by tgid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,13 +105,17 @@ pub struct ProcessEntry {
     pub flags: u32,
     /// Address of `PyCode_Type`, which every code object points to; 0 when it is not known.
     pub code_type: u64,
+    /// Where the interpreter counts the code objects that it makes or frees, a `u32`, if
+    /// `PROCESS_COUNT_*` says so. While it stays, and is not 0, no code object has taken the
+    /// address of another.
+    pub code_count: u64,
     /// From `fsbase` to the thread state.
     pub tstate: TstatePath,
     /// Where the fields lie.
     pub layout: WalkLayout,
 }
 
-const _: () = assert!(size_of::<ProcessEntry>() == 64);
+const _: () = assert!(size_of::<ProcessEntry>() == 72);
 
 // SAFETY: no padding (the sizes above), every bit pattern is a value.
 #[cfg(feature = "user")]

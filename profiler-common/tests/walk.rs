@@ -6,11 +6,12 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use profiler_common::layout::{
-    FrameKind, NONE, PROCESS_READY, ProcessEntry, TstatePath, WalkLayout, WitnessKind,
+    FrameKind, NONE, PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS, PROCESS_READY,
+    ProcessEntry, TstatePath, WalkLayout, WitnessKind,
 };
 use profiler_common::mem::{Fault, Memory};
 use profiler_common::walk::{
-    self, Frame, MAX_FRAMES, MAX_STEPS, WITNESS_UNREAD, Walk, WalkStatus, WitnessCache, witness,
+    self, Frame, MAX_FRAMES, MAX_STEPS, WITNESS_UNREAD, Walk, WalkCache, WalkStatus, witness,
 };
 use proptest::prelude::*;
 
@@ -76,7 +77,7 @@ const OBJECT: WalkLayout = WalkLayout {
     code_filename: 0x68,
     code_name: 0x70,
     code_line_table: 0x78,
-    pad: 0,
+    tstate_interp: 0x10,
 };
 
 /// The same with an integer that counts instructions, as 3.10 has them.
@@ -105,7 +106,7 @@ const CFRAME_CONTENT: WalkLayout = WalkLayout {
     code_filename: 0x70,
     code_name: 0x78,
     code_line_table: 0x88,
-    pad: 0,
+    tstate_interp: 0x10,
 };
 
 /// Frames behind a `cframe`, entry frames, and numbered code objects, as in 3.12.
@@ -131,6 +132,9 @@ const DIRECT_VERSION: WalkLayout = WalkLayout {
     frame_owner: 0x4a,
     ..CFRAME_VERSION
 };
+
+/// Where the interpreters of these tests count code objects.
+const CODE_COUNT: u64 = 0x1f38;
 
 const LAYOUTS: [(&str, WalkLayout); 5] = [
     ("object frames, bytes", OBJECT),
@@ -217,6 +221,7 @@ struct Target {
     tstate: u64,
     /// The `cframe`, where there is one.
     cframe: u64,
+    interp: u64,
 }
 
 /// Offset of the thread state's slot from the thread pointer.
@@ -231,7 +236,10 @@ impl Target {
         let tstate = space.alloc(TSTATE_BYTES);
         let cframe = space.alloc(0x20);
         let code_type = space.alloc(0x20);
+        let interp = space.alloc(CODE_COUNT as usize + 8);
+        space.put_u64(interp + CODE_COUNT, 1);
         space.put_u64(fsbase + SLOT, tstate);
+        space.put_u64(tstate + u64::from(layout.tstate_interp), interp);
         space.put_u64(tstate + u64::from(layout.tstate_thread_id), fsbase);
         let mut target = Self {
             space,
@@ -239,12 +247,14 @@ impl Target {
                 generation: 1,
                 flags: PROCESS_READY,
                 code_type,
+                code_count: 0,
                 tstate: path(&[SLOT as i32]),
                 layout,
             },
             fsbase,
             tstate,
             cframe,
+            interp,
         };
         if layout.cframe_frame != NONE {
             let at = tstate + u64::from(layout.tstate_frame);
@@ -298,10 +308,22 @@ impl Target {
         self.space.put(at.table + 32, code.table);
     }
 
+    /// A code object was made, or freed.
+    fn count_a_code(&mut self) {
+        let at = self.interp + CODE_COUNT;
+        let count = self.space.read_u64(at).unwrap();
+        self.space.put_u64(at, count + 1);
+    }
+
     /// Writes a frame into a new block. It has no caller yet.
     fn frame(&mut self, spec: Spec) -> u64 {
-        let layout = self.layout();
         let address = self.space.alloc(FRAME_BYTES);
+        self.frame_at(address, spec)
+    }
+
+    /// Writes a frame. It has no caller yet.
+    fn frame_at(&mut self, address: u64, spec: Spec) -> u64 {
+        let layout = self.layout();
         let field = |offset: u16| address + u64::from(offset);
         self.space.put_u64(field(layout.frame_back), 0);
         self.space.put_u64(field(layout.frame_code), spec.code);
@@ -328,19 +350,46 @@ impl Target {
     /// Makes a stack of new frames, leaf first. Returns their addresses.
     fn stack(&mut self, specs: &[Spec]) -> Vec<u64> {
         let frames: Vec<u64> = specs.iter().map(|spec| self.frame(*spec)).collect();
+        self.link(&frames);
+        frames
+    }
+
+    /// Makes a stack of frames that lie together where `gaps` says how many bytes are between a
+    /// frame and its caller, which is then below it; where it says none, a new chunk begins.
+    fn stack_in_chunks(&mut self, specs: &[Spec], gaps: &[Option<u64>]) {
+        let mut frames = Vec::new();
+        let mut left: Vec<(Spec, Option<u64>)> =
+            specs.iter().copied().zip(gaps.iter().copied()).collect();
+        while !left.is_empty() {
+            // From the leaf side: the frames up to the first that has its caller elsewhere.
+            let ends = left.iter().position(|(_, gap)| gap.is_none());
+            let count = ends.map_or(left.len(), |last| last + 1);
+            let chunk: Vec<_> = left.drain(..count).collect();
+            let sizes = chunk
+                .iter()
+                .map(|(_, gap)| FRAME_BYTES as u64 + gap.unwrap_or(0));
+            let bytes: u64 = sizes.clone().sum();
+            let mut top = self.space.alloc(bytes as usize) + bytes;
+            for ((spec, _), size) in chunk.iter().zip(sizes) {
+                frames.push(self.frame_at(top - FRAME_BYTES as u64, *spec));
+                top -= size;
+            }
+        }
+        self.link(&frames);
+    }
+
+    fn link(&mut self, frames: &[u64]) {
         for pair in frames.windows(2) {
             self.set_back(pair[0], pair[1]);
         }
         self.set_newest(frames.first().copied().unwrap_or(0));
-        frames
     }
 
     fn walk(&self) -> Walked {
-        self.walk_with(&mut WitnessCache::default())
+        self.walk_with(&mut WalkCache::default())
     }
 
-    fn walk_with(&self, cache: &mut WitnessCache) -> Walked {
-        cache.next_walk();
+    fn walk_with(&self, cache: &mut WalkCache) -> Walked {
         walk_over(&self.space, &self.process, self.fsbase, cache)
     }
 
@@ -376,7 +425,7 @@ fn walk_over<M: Memory>(
     mem: &M,
     process: &ProcessEntry,
     fsbase: u64,
-    cache: &mut WitnessCache,
+    cache: &mut WalkCache,
 ) -> Walked {
     let mut frames = Box::new([Frame::default(); MAX_FRAMES]);
     let mut walk = Walk::NEW;
@@ -641,7 +690,7 @@ fn threads_without_python() {
         assert!(walked.frames.is_empty(), "{name}");
 
         // No thread pointer yet.
-        let mut cache = WitnessCache::default();
+        let mut cache = WalkCache::default();
         let walked = walk_over(&target.space, &target.process, 0, &mut cache);
         assert_eq!(
             walked.status,
@@ -679,7 +728,7 @@ fn a_process_that_is_not_ready_is_not_read() {
             ..target.process
         };
         for process in [no_flag, no_path] {
-            let mut cache = WitnessCache::default();
+            let mut cache = WalkCache::default();
             let walked = walk_over(&Untouchable, &process, target.fsbase, &mut cache);
             assert_eq!(walked.status, WalkStatus::NotReady, "{name}");
             assert!(walked.frames.is_empty(), "{name}");
@@ -1005,7 +1054,7 @@ fn a_version_witness_changes_with_the_version_alone() {
 #[test]
 fn a_walk_does_not_believe_an_earlier_one() {
     on_each_layout(|name, mut target| {
-        let mut cache = WitnessCache::default();
+        let mut cache = WalkCache::default();
         let at = target.code(&CODE);
         let specs = [python(at.address, 2)];
         target.stack(&specs);
@@ -1016,12 +1065,100 @@ fn a_walk_does_not_believe_an_earlier_one() {
             first_line: CODE.first_line + 1,
             ..CODE
         };
+        target.count_a_code();
         target.write_code(at, &other);
         let new = target.walk_with(&mut cache);
         assert_eq!(new.frames, target.expected(&specs), "{name}");
         assert_ne!(new.frames, old.frames, "{name}");
         assert_ne!(new.hash, old.hash, "{name}");
     });
+}
+
+/// Where the interpreter counts its code objects, one look will do as long as the count stays.
+#[test]
+fn a_walk_believes_an_earlier_one_while_the_count_stays() {
+    for counted in [PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS] {
+        let mut target = Target::new(DIRECT_VERSION);
+        target.process.flags |= counted;
+        target.process.code_count = CODE_COUNT;
+        if counted == PROCESS_COUNT_OF_PROCESS {
+            target.process.code_count += target.interp;
+        }
+        let mut cache = WalkCache::default();
+        let codes = codes(&mut target, 100);
+        let specs: Vec<Spec> = codes.iter().map(|code| python(code.address, 2)).collect();
+        target.stack(&specs);
+        let mut reads = |target: &Target| {
+            let counting = Counting::new(&target.space);
+            let walked = walk_over(&counting, &target.process, target.fsbase, &mut cache);
+            assert_eq!(walked.frames, target.expected(&specs));
+            counting.reads.get()
+        };
+        // The slot, the thread state, the count, and the frames; and their code objects.
+        const FRAMES: u32 = 3 + 100;
+        const ALL: u32 = FRAMES + 100;
+        assert_eq!(reads(&target), ALL);
+        // Some share a place in the cache with another, and are read again.
+        assert!((FRAMES..FRAMES + 50).contains(&reads(&target)));
+        target.count_a_code();
+        assert_eq!(reads(&target), ALL);
+        // Another program of the process.
+        target.process.generation += 1;
+        assert_eq!(reads(&target), ALL);
+        // Another interpreter.
+        let other = target.space.alloc(CODE_COUNT as usize + 8);
+        let count = target.space.read_u64(target.interp + CODE_COUNT).unwrap();
+        target.space.put_u64(other + CODE_COUNT, count);
+        let at = target.tstate + u64::from(target.layout().tstate_interp);
+        target.space.put_u64(at, other);
+        assert_eq!(reads(&target), ALL);
+        // A count that ended, or that cannot be read, is none: each walk looks for itself.
+        target.space.put_u64(other + CODE_COUNT, 0);
+        target.space.put_u64(target.interp + CODE_COUNT, 0);
+        assert_eq!((reads(&target), reads(&target)), (ALL, ALL));
+        target.space.unmap(other);
+        target.space.unmap(target.interp);
+        assert_eq!((reads(&target), reads(&target)), (ALL, ALL));
+    }
+}
+
+/// Memory that counts how often it is read.
+struct Counting<'a> {
+    memory: &'a Space,
+    reads: Cell<u32>,
+}
+
+impl<'a> Counting<'a> {
+    fn new(memory: &'a Space) -> Self {
+        Self {
+            memory,
+            reads: Cell::new(0),
+        }
+    }
+}
+
+impl Memory for Counting<'_> {
+    fn read(&self, addr: u64, dst: &mut [u8]) -> Result<(), Fault> {
+        self.reads.set(self.reads.get() + 1);
+        self.memory.read(addr, dst)
+    }
+}
+
+/// Frames that lie together are read together.
+#[test]
+fn neighbours_are_read_in_one_go() {
+    for layout in [CFRAME_CONTENT, CFRAME_VERSION, DIRECT_VERSION] {
+        let mut target = Target::new(layout);
+        let code = target.code(&CODE);
+        let specs = vec![python(code.address, 2); 100];
+        target.stack_in_chunks(&specs, &[Some(16); 100]);
+        let counting = Counting::new(&target.space);
+        let mut cache = WalkCache::default();
+        let walked = walk_over(&counting, &target.process, target.fsbase, &mut cache);
+        assert_eq!(walked.frames, target.expected(&specs));
+        assert_eq!(walked.status, WalkStatus::Complete);
+        assert!(counting.reads.get() < 40, "{} reads", counting.reads.get());
+    }
 }
 
 /// More code objects than the cache has places, again and again.
@@ -1172,14 +1309,13 @@ impl Memory for Garbage {
     }
 }
 
-/// Reads of one walk at most: the way to the frame, and of each frame itself, its code, and its
-/// code's name and table.
-const READS_MAX: u32 = 8 + 4 * MAX_STEPS;
+/// Reads of one walk at most: the way to the frame, and of each frame itself, alone and with its
+/// neighbours, its code, and its code's name and table.
+const READS_MAX: u32 = 9 + 5 * MAX_STEPS;
 
 fn check(mem: &Garbage, process: &ProcessEntry, fsbase: u64) -> Walked {
     mem.reads.set(0);
-    let mut cache = WitnessCache::default();
-    cache.next_walk();
+    let mut cache = WalkCache::default();
     let walked = walk_over(mem, process, fsbase, &mut cache);
     assert!(walked.frames.len() <= MAX_FRAMES);
     assert!(walked.steps <= MAX_STEPS);
@@ -1187,8 +1323,7 @@ fn check(mem: &Garbage, process: &ProcessEntry, fsbase: u64) -> Walked {
     assert_ne!(walked.hash, 0);
     assert_ne!(walked.status, WalkStatus::Running);
     assert_ne!(walked.status, WalkStatus::Internal);
-    let mut again = WitnessCache::default();
-    again.next_walk();
+    let mut again = WalkCache::default();
     assert_eq!(walk_over(mem, process, fsbase, &mut again), walked);
     walked
 }
@@ -1213,8 +1348,7 @@ fn kind() -> impl Strategy<Value = u8> {
 prop_compose! {
     fn any_layout()(
         kinds in [kind(), kind(), kind(), kind()],
-        offsets in proptest::array::uniform13(offset()),
-        pad in any::<u16>(),
+        offsets in proptest::array::uniform14(offset()),
     ) -> WalkLayout {
         WalkLayout {
             frame_kind: kinds[0],
@@ -1234,7 +1368,7 @@ prop_compose! {
             code_filename: offsets[10],
             code_name: offsets[11],
             code_line_table: offsets[12],
-            pad,
+            tstate_interp: offsets[13],
         }
     }
 }
@@ -1290,10 +1424,14 @@ prop_compose! {
         layout in layout(),
         tstate in tstate_path(),
         generation in any::<u32>(),
-        flags in prop_oneof![8 => Just(PROCESS_READY), 1 => any::<u32>()],
+        flags in prop_oneof![
+            8 => (0u32..4).prop_map(|counts| PROCESS_READY | counts << 1),
+            1 => any::<u32>(),
+        ],
         code_type in prop_oneof![Just(0), address()],
+        code_count in prop_oneof![0u64..0x5_0000, address()],
     ) -> ProcessEntry {
-        ProcessEntry { generation, flags, code_type, tstate, layout }
+        ProcessEntry { generation, flags, code_type, code_count, tstate, layout }
     }
 }
 
@@ -1334,8 +1472,13 @@ fn garbage_reaches_every_end() {
         }
         let mut process = ProcessEntry {
             generation: 1,
-            flags: if seed % 11 == 0 { 0 } else { PROCESS_READY },
+            flags: if seed % 11 == 0 {
+                0
+            } else {
+                PROCESS_READY | (seed as u32 % 5) << 1
+            },
             code_type: if seed % 2 == 0 { 0 } else { words[0] },
+            code_count: words[0],
             tstate: path(&[0, 8][..1 + seed as usize % 2]),
             layout,
         };
@@ -1387,20 +1530,28 @@ proptest! {
     #[test]
     fn any_stack_comes_out_as_it_is(
         layout in prop::sample::select(LAYOUTS.map(|(_, layout)| layout).to_vec()),
-        shape in proptest::collection::vec((0usize..90, -1i32..5000, 0u8..6), 1..300),
+        shape in proptest::collection::vec(
+            (0usize..90, -1i32..5000, 0u8..6, prop_oneof![
+                1 => Just(None),
+                6 => (0u64..40).prop_map(|words| Some(words * 8)),
+                1 => (0u64..400).prop_map(|words| Some(words * 8)),
+            ]),
+            1..300,
+        ),
     ) {
         let mut target = Target::new(layout);
         let codes = codes(&mut target, 90);
         let unit = i32::from(layout.lasti_unit.max(2));
         let specs: Vec<Spec> = shape
             .iter()
-            .map(|(code, instr, owner)| Spec {
+            .map(|(code, instr, owner, _)| Spec {
                 code: codes[*code].address,
                 lasti: instr * unit,
                 owner: *owner,
             })
             .collect();
-        target.stack(&specs);
+        let gaps: Vec<Option<u64>> = shape.iter().map(|(.., gap)| *gap).collect();
+        target.stack_in_chunks(&specs, &gaps);
         let walked = target.walk();
         prop_assert_eq!(walked.status, WalkStatus::Complete);
         prop_assert_eq!(&walked.frames, &target.expected(&specs));

@@ -7,7 +7,7 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use profiler_common::event::EventHeader;
 use profiler_common::layout::ProcessEntry;
-use profiler_common::walk::{Frame, MAX_FRAMES, Walk, WitnessCache};
+use profiler_common::walk::{Frame, MAX_FRAMES, Walk, WalkCache};
 
 /// One area for each program that walks.
 #[btf_map]
@@ -18,14 +18,17 @@ pub const SLOT_ON_CPU: u32 = 0;
 /// The slot of `off_cpu`.
 pub const SLOT_OFF_CPU: u32 = 1;
 
+/// At most 32 KiB: the kernel gives no more to a CPU in one piece (`PCPU_MIN_UNIT_SIZE`).
 #[repr(C)]
 pub struct Scratch {
     pub process: ProcessEntry,
     pub walk: Walk,
-    pub cache: WitnessCache,
+    pub cache: WalkCache,
     pub header: EventHeader,
     pub frames: [Frame; MAX_FRAMES],
 }
+
+const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
 
 /// This CPU's scratch. Two live references to one slot would be wrong: a program takes its slot
 /// once and hands the number, not the reference, to the functions that it calls.

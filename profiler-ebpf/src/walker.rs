@@ -52,8 +52,7 @@ pub extern "C" fn walk_run(slot: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn walk_begin(slot: u32, fsbase: u64) -> u32 {
     let Some(s) = scratch(slot) else { return 0 };
-    s.cache.next_walk();
-    walk::begin(&UserMemory, &s.process, fsbase, &mut s.walk) as u32
+    walk::begin(&UserMemory, &s.process, fsbase, &mut s.walk, &mut s.cache) as u32
 }
 
 /// Walks the Python stack of the current thread into the scratch of `slot`, where the process's

@@ -12,7 +12,7 @@ use object::{Object, ObjectSection};
 use profiler_common::layout::{FrameKind, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 use pyscry::process::RemoteMemory;
-use pyscry::python::layout::PythonLayout;
+use pyscry::python::layout::{CodeCount, PythonLayout};
 use pyscry::python::objects::ObjectLayout;
 use pyscry::python::{debug_offsets, locate, tables};
 use pyscry_tests::{Interpreter, Target, on_one};
@@ -417,7 +417,7 @@ fn walk_layout(minor: u8, s: &Structures<'_>) -> WalkLayout {
             ..=9 => code("co_lnotab"),
             _ => code("co_linetable"),
         },
-        pad: 0,
+        tstate_interp: s.near("PyThreadState.interp"),
     }
 }
 
@@ -448,7 +448,7 @@ fn compare_walk(minor: u8, ours: &WalkLayout, s: &Structures<'_>, c: &mut Compar
         code_filename,
         code_name,
         code_line_table,
-        pad,
+        tstate_interp,
     );
 }
 
@@ -509,8 +509,8 @@ fn compare(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut Compariso
         interp_threads,
         interp_modules,
         tstate_next,
-        tstate_interp,
         code_qualname,
+        code_count,
         ref objects,
         lines,
     } = *ours;
@@ -540,9 +540,20 @@ fn compare(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut Compariso
         (interp_threads, threads),
         (interp_modules, modules),
         (tstate_next, "PyThreadState.next"),
-        (tstate_interp, "PyThreadState.interp"),
     ] {
         c.equal(path, ours, s.at(path));
+    }
+    match code_count {
+        None => c.holds("a count of code objects", minor <= 11),
+        Some(CodeCount::Symbol(_)) => c.equal("minor with a count by symbol", minor, 12),
+        Some(CodeCount::Made(ours)) => {
+            let path = "PyInterpreterState.func_state.next_version";
+            c.equal(path, ours, s.at(path));
+        }
+        Some(CodeCount::Freed(ours)) => {
+            let path = "PyInterpreterState._code_object_generation";
+            c.equal(path, ours, s.at(path));
+        }
     }
     match code_qualname {
         Some(ours) => c.equal("co_qualname", ours, s.at("PyCodeObject.co_qualname")),
@@ -627,7 +638,11 @@ fn compare_constants(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut
         16,
         0xb8 - 16,
         s.size("PyThreadState"),
-        &[(walk.tstate_frame, 8), (walk.tstate_thread_id, 8)],
+        &[
+            (walk.tstate_interp, 8),
+            (walk.tstate_frame, 8),
+            (walk.tstate_thread_id, 8),
+        ],
     );
     let code = s.size("PyCodeObject");
     if walk.witness_kind == WitnessKind::Version as u8 {

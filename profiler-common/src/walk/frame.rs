@@ -2,7 +2,8 @@
 
 use core::mem::MaybeUninit;
 
-use super::witness::{WITNESS_UNREAD, WitnessCache};
+use super::cache::WalkCache;
+use super::witness::WITNESS_UNREAD;
 use super::{Frame, MAX_FRAMES, Walk, WalkStatus};
 use crate::hash;
 use crate::layout::{FrameKind, NONE, ProcessEntry, WalkLayout};
@@ -12,44 +13,45 @@ use crate::mem::{Fault, Memory, u8_at, u32_at, u64_at};
 const OBJECT_FROM: u16 = 24;
 const OBJECT_BYTES: usize = 88;
 /// `_PyInterpreterFrame` up to `localsplus`, 3.11 on.
-const INTERPRETER_BYTES: usize = 80;
+pub(super) const INTERPRETER_BYTES: usize = 80;
 /// From 3.14 the code's reference carries a tag in its low bits (`_PyStackRef`); objects are
 /// aligned to 16 bytes, so clearing them is right in every version.
 const TAG_MASK: u64 = !3;
 
 /// What one frame says, whatever its version.
-struct Fields {
+pub(super) struct Fields {
     back: u64,
     code: u64,
     instr: u64,
     owner: u8,
 }
 
+/// A `PyFrameObject`: they lie anywhere, so each is read alone.
 #[inline(always)]
-fn read_fields<M: Memory>(mem: &M, layout: &WalkLayout, frame: u64) -> Result<Fields, Fault> {
-    if layout.frame_kind == FrameKind::Object as u8 {
-        let mut block = MaybeUninit::uninit();
-        let block =
-            mem.read_block::<OBJECT_BYTES>(frame.wrapping_add(OBJECT_FROM as u64), &mut block)?;
-        Ok(Fields {
-            back: u64_at(block, layout.frame_back.wrapping_sub(OBJECT_FROM)),
-            code: u64_at(block, layout.frame_code.wrapping_sub(OBJECT_FROM)),
-            instr: u32_at(block, layout.frame_instr.wrapping_sub(OBJECT_FROM)) as u64,
-            owner: 0,
-        })
-    } else {
-        let mut block = MaybeUninit::uninit();
-        let block = mem.read_block::<INTERPRETER_BYTES>(frame, &mut block)?;
-        Ok(Fields {
-            back: u64_at(block, layout.frame_back),
-            code: u64_at(block, layout.frame_code) & TAG_MASK,
-            instr: u64_at(block, layout.frame_instr),
-            owner: if layout.frame_owner == NONE {
-                0
-            } else {
-                u8_at(block, layout.frame_owner)
-            },
-        })
+fn object_fields<M: Memory>(mem: &M, layout: &WalkLayout, frame: u64) -> Result<Fields, Fault> {
+    let mut block = MaybeUninit::uninit();
+    let block =
+        mem.read_block::<OBJECT_BYTES>(frame.wrapping_add(OBJECT_FROM as u64), &mut block)?;
+    Ok(Fields {
+        back: u64_at(block, layout.frame_back.wrapping_sub(OBJECT_FROM)),
+        code: u64_at(block, layout.frame_code.wrapping_sub(OBJECT_FROM)),
+        instr: u32_at(block, layout.frame_instr.wrapping_sub(OBJECT_FROM)) as u64,
+        owner: 0,
+    })
+}
+
+/// A `_PyInterpreterFrame`.
+#[inline(always)]
+pub(super) fn interpreter_fields(bytes: &[u8; INTERPRETER_BYTES], layout: &WalkLayout) -> Fields {
+    Fields {
+        back: u64_at(bytes, layout.frame_back),
+        code: u64_at(bytes, layout.frame_code) & TAG_MASK,
+        instr: u64_at(bytes, layout.frame_instr),
+        owner: if layout.frame_owner == NONE {
+            0
+        } else {
+            u8_at(bytes, layout.frame_owner)
+        },
     }
 }
 
@@ -70,20 +72,25 @@ pub(super) fn take<M: Memory>(
     mem: &M,
     process: &ProcessEntry,
     walk: &mut Walk,
-    cache: &mut WitnessCache,
+    cache: &mut WalkCache,
     frames: &mut [Frame; MAX_FRAMES],
 ) -> Result<u64, WalkStatus> {
     let layout = &process.layout;
-    let fields =
-        read_fields(mem, layout, walk.frame).map_err(|Fault| WalkStatus::FrameUnreadable)?;
+    let read = if layout.frame_kind == FrameKind::Object as u8 {
+        object_fields(mem, layout, walk.frame)
+    } else {
+        cache.block.fields(mem, layout, walk.frame)
+    };
+    let fields = read.map_err(|Fault| WalkStatus::FrameUnreadable)?;
     if layout.frame_owner != NONE && fields.owner >= layout.entry_owner {
         return Ok(fields.back);
     }
+    cache.block.passed(walk.frame);
     let depth = walk.depth as usize;
     if depth >= MAX_FRAMES {
         return Err(WalkStatus::Truncated);
     }
-    let witness = cache.lookup(mem, process, fields.code)?;
+    let witness = cache.witnesses.lookup(mem, process, fields.code)?;
     if witness == WITNESS_UNREAD {
         walk.unread += 1;
     }

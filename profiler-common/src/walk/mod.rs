@@ -8,6 +8,8 @@
 //! nothing moves during a walk in the kernel. From outside, frames can change under the walk:
 //! the userspace caller must prove that the thread did not run.
 
+mod block;
+mod cache;
 mod frame;
 mod tstate;
 mod witness;
@@ -17,9 +19,9 @@ use crate::hash;
 use crate::layout::ProcessEntry;
 use crate::mem::Memory;
 
+pub use cache::WalkCache;
 pub use tstate::follow_path;
 pub use witness::WITNESS_UNREAD;
-pub use witness::WitnessCache;
 pub use witness::witness;
 
 /// Python frames that a stack holds at most.
@@ -153,13 +155,20 @@ impl Walk {
 
 /// Starts a walk at the thread whose thread pointer is `fsbase`. Returns whether to step on.
 #[inline(always)]
-pub fn begin<M: Memory>(mem: &M, process: &ProcessEntry, fsbase: u64, walk: &mut Walk) -> bool {
+pub fn begin<M: Memory>(
+    mem: &M,
+    process: &ProcessEntry,
+    fsbase: u64,
+    walk: &mut Walk,
+    cache: &mut WalkCache,
+) -> bool {
     *walk = Walk::NEW;
     walk.hash = hash::fold(0, process.generation as u64);
     match tstate::newest_frame(mem, process, fsbase) {
-        Ok(frame) => {
-            walk.frame = frame;
-            walk.landmark = frame;
+        Ok(newest) => {
+            cache.next_walk(newest.epoch);
+            walk.frame = newest.frame;
+            walk.landmark = newest.frame;
             true
         }
         Err(status) => {
@@ -176,7 +185,7 @@ pub fn step<M: Memory>(
     mem: &M,
     process: &ProcessEntry,
     walk: &mut Walk,
-    cache: &mut WitnessCache,
+    cache: &mut WalkCache,
     frames: &mut [Frame; MAX_FRAMES],
 ) -> bool {
     let status = match frame::take(mem, process, walk, cache, frames) {
@@ -219,10 +228,10 @@ pub fn run<M: Memory>(
     process: &ProcessEntry,
     fsbase: u64,
     walk: &mut Walk,
-    cache: &mut WitnessCache,
+    cache: &mut WalkCache,
     frames: &mut [Frame; MAX_FRAMES],
 ) -> u64 {
-    if begin(mem, process, fsbase, walk) {
+    if begin(mem, process, fsbase, walk, cache) {
         for _ in 0..MAX_STEPS {
             if !step(mem, process, walk, cache, frames) {
                 break;

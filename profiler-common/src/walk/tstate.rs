@@ -7,7 +7,11 @@
 use core::mem::MaybeUninit;
 
 use super::WalkStatus;
-use crate::layout::{NONE, PROCESS_READY, ProcessEntry, TSTATE_PATH_MAX, TstatePath};
+use super::witness::lasting_epoch;
+use crate::layout::{
+    NONE, PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS, PROCESS_READY, ProcessEntry,
+    TSTATE_PATH_MAX, TstatePath,
+};
 use crate::mem::{Fault, Memory, u64_at};
 
 /// Offset of the bytes read of a thread state: `prev`, `next` come before, in every version.
@@ -35,13 +39,21 @@ pub fn follow_path<M: Memory>(mem: &M, path: &TstatePath, base: u64) -> Result<u
     Ok(addr)
 }
 
-/// The newest frame of the thread, 0 where its Python stack is empty.
+/// Where a walk begins.
+pub(super) struct Newest {
+    /// The thread's newest frame.
+    pub(super) frame: u64,
+    /// The epoch of witnesses, where the interpreter tells.
+    pub(super) epoch: Option<u64>,
+}
+
+/// The newest frame of the thread.
 #[inline(always)]
 pub(super) fn newest_frame<M: Memory>(
     mem: &M,
     process: &ProcessEntry,
     fsbase: u64,
-) -> Result<u64, WalkStatus> {
+) -> Result<Newest, WalkStatus> {
     if process.flags & PROCESS_READY == 0 || process.tstate.len == 0 {
         return Err(WalkStatus::NotReady);
     }
@@ -73,5 +85,24 @@ pub(super) fn newest_frame<M: Memory>(
         // A thread state without a frame: the thread runs C code that was not called by Python.
         return Err(WalkStatus::NoThreadState);
     }
-    Ok(frame)
+    let interp = u64_at(block, layout.tstate_interp.wrapping_sub(TSTATE_FROM));
+    let epoch = code_epoch(mem, process, interp);
+    Ok(Newest { frame, epoch })
+}
+
+/// The epoch of the witnesses that this walk reads, where the interpreter tells.
+#[inline(always)]
+fn code_epoch<M: Memory>(mem: &M, process: &ProcessEntry, interp: u64) -> Option<u64> {
+    let at = if process.flags & PROCESS_COUNT_OF_INTERPRETER != 0 {
+        interp.wrapping_add(process.code_count)
+    } else if process.flags & PROCESS_COUNT_OF_PROCESS != 0 {
+        process.code_count
+    } else {
+        return None;
+    };
+    match mem.read_u32(at) {
+        // A count of what is made stays at 0 when it has passed the last number.
+        Ok(0) | Err(Fault) => None,
+        Ok(count) => Some(lasting_epoch(process, interp, count)),
+    }
 }

@@ -110,47 +110,62 @@ fn low_bytes(count: u64) -> u64 {
     }
 }
 
-/// Entries of a [`WitnessCache`].
-const CACHE_SLOTS: usize = 64;
+/// Entries of a [`WitnessCache`]: two places for each code object, next to each other.
+const CACHE_SLOTS: usize = 512;
+/// Set in epochs that outlast a walk, and in no others.
+const LASTING: u64 = 1 << 63;
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct CacheSlot {
     code: u64,
+    /// When it was read; 0 is never.
+    epoch: u64,
     witness: u32,
-    walk: u32,
+    pad: u32,
 }
 
-/// Witnesses read in this walk. During one walk every code object on the stack is held alive by
-/// its frame, so a second look at the same address is the same object; a later walk starts
-/// afresh. Recursion thus pays for one read.
+/// Witnesses that were read, each with the epoch in which it holds.
+///
+/// During one walk every code object on the stack is held alive by its frame, so a second look at
+/// the same address is the same object: recursion pays for one read. Up to 3.11 that is an epoch.
+/// From 3.12 on the interpreter numbers the code objects that it makes (the source of `co_version`,
+/// `init_code` in `Objects/codeobject.c`), from 3.14 on it counts those that it frees
+/// (`interp->_code_object_generation`, `code_dealloc`). As long as such a count stays, no address
+/// was used again, and later walks need no read at all.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct WitnessCache {
-    walk: u32,
-    pad: u32,
+pub(super) struct WitnessCache {
+    walks: u64,
+    epoch: u64,
     slots: [CacheSlot; CACHE_SLOTS],
 }
 
-impl Default for WitnessCache {
-    fn default() -> Self {
-        Self {
-            walk: 0,
-            pad: 0,
-            slots: [CacheSlot {
-                code: 0,
-                witness: 0,
-                walk: 0,
-            }; CACHE_SLOTS],
-        }
-    }
+/// The epoch of an interpreter whose code objects are counted as `count`.
+#[inline(always)]
+pub(super) fn lasting_epoch(process: &ProcessEntry, interp: u64, count: u32) -> u64 {
+    let program = hash::fold(process.generation as u64, interp);
+    hash::fold(program, count as u64) | LASTING
 }
 
 impl WitnessCache {
-    /// Forgets everything: a new walk begins.
+    pub(super) const EMPTY: Self = Self {
+        walks: 0,
+        epoch: 0,
+        slots: [CacheSlot {
+            code: 0,
+            epoch: 0,
+            witness: 0,
+            pad: 0,
+        }; CACHE_SLOTS],
+    };
+
+    /// A new walk begins: what was read in another epoch is not believed. Without an epoch, the
+    /// walk is one of its own.
     #[inline(always)]
-    pub fn next_walk(&mut self) {
-        self.walk = self.walk.wrapping_add(1);
+    pub(super) fn next_walk(&mut self, epoch: Option<u64>) {
+        self.walks += 1;
+        self.epoch = epoch.unwrap_or(self.walks & !LASTING);
     }
 
     #[inline(always)]
@@ -163,17 +178,26 @@ impl WitnessCache {
         if code == 0 {
             return Err(WalkStatus::CodeInvalid);
         }
-        let index = ((code >> 4) ^ (code >> 10)) as usize & (CACHE_SLOTS - 1);
-        let slot = &mut self.slots[index];
-        if slot.code == code && slot.walk == self.walk {
-            return Ok(slot.witness);
+        let first = hash::fold(0, code) as usize & (CACHE_SLOTS - 1);
+        let mut place = first;
+        for index in [first, first ^ 1] {
+            let slot = &self.slots[index];
+            if slot.epoch != self.epoch {
+                place = index;
+            } else if slot.code == code {
+                return Ok(slot.witness);
+            }
         }
         let witness = witness(mem, process, code)?;
-        *slot = CacheSlot {
-            code,
-            witness,
-            walk: self.walk,
-        };
+        // What could not be read now may be readable in the next walk.
+        if witness != WITNESS_UNREAD {
+            self.slots[place] = CacheSlot {
+                code,
+                epoch: self.epoch,
+                witness,
+                pad: 0,
+            };
+        }
         Ok(witness)
     }
 }

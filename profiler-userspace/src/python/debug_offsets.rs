@@ -6,7 +6,7 @@ use profiler_common::layout::{FrameKind, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 use profiler_common::mem::Memory;
 
-use super::layout::PythonLayout;
+use super::layout::{CodeCount, PythonLayout};
 use super::objects::ObjectLayout;
 use super::tables::ENTRY_OWNER;
 use super::version::Version;
@@ -21,6 +21,8 @@ struct Positions {
     interp_next: u64,
     interp_threads: u64,
     interp_modules: u64,
+    /// From 3.14 on.
+    interp_code_generation: Option<u64>,
     tstate_next: u64,
     tstate_interp: u64,
     tstate_frame: u64,
@@ -48,6 +50,7 @@ const V3_13: Positions = Positions {
     interp_next: 0x40,
     interp_threads: 0x48,
     interp_modules: 0x58,
+    interp_code_generation: None,
     tstate_next: 0xa8,
     tstate_interp: 0xb0,
     tstate_frame: 0xb8,
@@ -75,6 +78,7 @@ const V3_14: Positions = Positions {
     interp_next: 0x40,
     interp_threads: 0x48,
     interp_modules: 0x60,
+    interp_code_generation: Some(0xa0),
     tstate_next: 0xc0,
     tstate_interp: 0xc8,
     tstate_frame: 0xd0,
@@ -102,6 +106,7 @@ const V3_15: Positions = Positions {
     interp_next: 0x40,
     interp_threads: 0x48,
     interp_modules: 0x60,
+    interp_code_generation: Some(0xa0),
     tstate_next: 0xc0,
     tstate_interp: 0xc8,
     tstate_frame: 0xd0,
@@ -133,6 +138,10 @@ fn tss_key_offset(minor: u8) -> Option<u64> {
         _ => None,
     }
 }
+
+/// `PyInterpreterState.func_state.next_version` of 3.13, which the table does not have. It is used
+/// only where the version of a code object agrees with it.
+const NEXT_VERSION_3_13: u64 = 0x4268;
 
 /// Why the interpreter's description of itself could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -240,7 +249,7 @@ pub fn layout<M: Memory>(mem: &M, runtime: u64) -> Result<PythonLayout, DebugOff
             code_filename: near(p.code_filename)?,
             code_name: near(p.code_name)?,
             code_line_table: near(p.code_line_table)?,
-            pad: 0,
+            tstate_interp: near(p.tstate_interp)?,
         },
         runtime_interpreters: at(p.runtime_interpreters)?,
         runtime_tss_key: tss_key_offset(version.minor),
@@ -248,8 +257,11 @@ pub fn layout<M: Memory>(mem: &M, runtime: u64) -> Result<PythonLayout, DebugOff
         interp_threads: at(p.interp_threads)?,
         interp_modules: at(p.interp_modules)?,
         tstate_next: at(p.tstate_next)?,
-        tstate_interp: at(p.tstate_interp)?,
         code_qualname: Some(at(p.code_qualname)?),
+        code_count: Some(match p.interp_code_generation {
+            Some(position) => CodeCount::Freed(at(position)?),
+            None => CodeCount::Made(NEXT_VERSION_3_13),
+        }),
         objects,
         lines: LineTable::of_minor(version.minor).ok_or_else(unknown)?,
     })

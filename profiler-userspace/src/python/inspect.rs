@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use profiler_common::layout::{PROCESS_READY, ProcessEntry};
 use profiler_common::mem::Memory;
 
+use super::code_count;
 use super::debug_offsets::{self, DebugOffsetsError};
 use super::layout::PythonLayout;
 use super::locate::{self, LocateError, Located};
@@ -135,13 +136,17 @@ pub fn of_located(pid: u32, located: Located) -> Result<Python, InspectError> {
             version: located.version,
         });
     };
+    let codes = running_codes(&mem, &layout, &states);
+    let (counted, code_count) =
+        code_count::find(&mem, &layout, &located, interp, &codes).unwrap_or_default();
     let entry = ProcessEntry {
         generation: 0,
-        flags: PROCESS_READY,
+        flags: PROCESS_READY | counted,
         code_type: located
             .code_type
-            .or_else(|| code_type(&mem, &layout, &states))
+            .or_else(|| code_type(&mem, &codes))
             .unwrap_or(0),
+        code_count,
         tstate,
         layout: layout.walk,
     };
@@ -156,25 +161,36 @@ pub fn of_located(pid: u32, located: Located) -> Result<Python, InspectError> {
     })
 }
 
-/// `PyCode_Type` where the module exports no symbol: the type of a running frame's code, if it
-/// is named so (`PyTypeObject.tp_name` at 24, the same in every version).
-fn code_type(mem: &RemoteMemory, layout: &PythonLayout, states: &[ThreadState]) -> Option<u64> {
+/// Code objects that run: those of the newest frames of each thread. Some may be none, where a
+/// thread went on meanwhile.
+fn running_codes(mem: &RemoteMemory, layout: &PythonLayout, states: &[ThreadState]) -> Vec<u64> {
+    const FRAMES: usize = 4;
     let walk = &layout.walk;
-    states.iter().find_map(|state| {
-        let pointer = |at: u64, offset: u16| mem.read_u64(at.wrapping_add(u64::from(offset))).ok();
-        let mut frame = pointer(state.address, walk.tstate_frame)?;
-        if walk.cframe_frame != profiler_common::layout::NONE {
-            frame = pointer(frame, walk.cframe_frame)?;
+    let pointer = |at: u64, offset: u16| mem.read_u64(at.wrapping_add(u64::from(offset))).ok();
+    let newest = |state: &ThreadState| {
+        let frame = pointer(state.address, walk.tstate_frame)?;
+        if walk.cframe_frame == profiler_common::layout::NONE {
+            Some(frame)
+        } else {
+            pointer(frame, walk.cframe_frame)
         }
-        for _ in 0..4 {
-            let code = pointer(frame, walk.frame_code)? & !3;
-            if let Some(found) = pointer(code, 8).filter(|found| is_named_code(mem, *found)) {
-                return Some(found);
-            }
-            frame = pointer(frame, walk.frame_back)?;
-        }
-        None
-    })
+    };
+    let frames = states.iter().filter_map(newest).flat_map(|newest| {
+        let back = |frame: &u64| pointer(*frame, walk.frame_back);
+        std::iter::successors(Some(newest), back).take(FRAMES)
+    });
+    frames
+        .filter_map(|frame| Some(pointer(frame, walk.frame_code)? & !3))
+        .collect()
+}
+
+/// `PyCode_Type` where the module exports no symbol: the type of code that runs, if it is named so
+/// (`PyTypeObject.tp_name` at 24, the same in every version).
+fn code_type(mem: &RemoteMemory, codes: &[u64]) -> Option<u64> {
+    let types = codes
+        .iter()
+        .filter_map(|code| mem.read_u64(code.wrapping_add(8)).ok());
+    types.into_iter().find(|found| is_named_code(mem, *found))
 }
 
 fn is_named_code(mem: &RemoteMemory, object_type: u64) -> bool {

@@ -22,12 +22,24 @@ pub struct PythonLayout {
     pub interp_modules: u64,
     /// `PyThreadState.next`.
     pub tstate_next: u64,
-    /// `PyThreadState.interp`.
-    pub tstate_interp: u64,
     /// `PyCodeObject.co_qualname`, from 3.11 on.
     pub code_qualname: Option<u64>,
+    /// Where code objects are counted, from 3.12 on.
+    pub code_count: Option<CodeCount>,
     /// Strings, bytes, dicts.
     pub objects: ObjectLayout,
     /// How lines are stored.
     pub lines: LineTable,
+}
+
+/// Where an interpreter counts its code objects, see
+/// [`code_count`](profiler_common::layout::ProcessEntry::code_count).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeCount {
+    /// The next `co_version`, in a variable of the process; a stripped module does not tell where.
+    Symbol(&'static str),
+    /// The next `co_version`, at this offset in `PyInterpreterState`.
+    Made(u64),
+    /// The number of those that were freed, at this offset in `PyInterpreterState`.
+    Freed(u64),
 }

@@ -323,7 +323,7 @@ fn is_interpreter(mem: &RemoteMemory, layout: &PythonLayout, interp: u64) -> boo
             return None;
         }
         let back = mem
-            .read_u64(tstate.wrapping_add(layout.tstate_interp))
+            .read_u64(tstate.wrapping_add(u64::from(layout.walk.tstate_interp)))
             .ok()?;
         if back != interp {
             return None;

@@ -1,6 +1,7 @@
 //! CPython from outside: which version, where its structures are, what its objects say.
 
 pub mod code;
+mod code_count;
 pub mod debug_offsets;
 pub mod inspect;
 pub mod layout;

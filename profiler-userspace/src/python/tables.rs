@@ -8,7 +8,7 @@
 use profiler_common::layout::{FrameKind, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 
-use super::layout::PythonLayout;
+use super::layout::{CodeCount, PythonLayout};
 use super::objects::ObjectLayout;
 use super::thread_names;
 
@@ -37,7 +37,7 @@ const OBJECT_FRAMES: WalkLayout = WalkLayout {
     code_filename: 0x68,
     code_name: 0x70,
     code_line_table: 0x78,
-    pad: 0,
+    tstate_interp: 0x10,
 };
 
 /// `_PyInterpreterFrame` and `PyCodeObject` of 3.11 (`Include/internal/pycore_frame.h`).
@@ -59,7 +59,7 @@ const FRAMES_3_11: WalkLayout = WalkLayout {
     code_filename: 0x70,
     code_name: 0x78,
     code_line_table: 0x88,
-    pad: 0,
+    tstate_interp: 0x10,
 };
 
 /// The same of 3.12.
@@ -138,8 +138,8 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
         interp_threads: row.threads,
         interp_modules: thread_names::modules_offset(minor)?,
         tstate_next: 0x8,
-        tstate_interp: 0x10,
         code_qualname: row.qualname,
+        code_count: (minor == 12).then_some(CodeCount::Symbol("_Py_next_func_version")),
         objects: ObjectLayout::of_minor(minor)?,
         lines: LineTable::of_minor(minor)?,
     })

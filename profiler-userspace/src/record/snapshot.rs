@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use profiler_common::thread::{OffReason, THREAD_UNSEEN};
-use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkStatus, WitnessCache};
+use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkCache, WalkStatus};
 
 use super::stacks::Stacks;
 use super::target::Target;
@@ -62,7 +62,7 @@ impl Snapshot {
             .map(|python| thread_pointers(python, tids))
             .unwrap_or_default();
         let mut frames = Box::new([Frame::default(); MAX_FRAMES]);
-        let mut cache = WitnessCache::default();
+        let mut cache = WalkCache::default();
         let unseen = |tid: u32| {
             programs
                 .thread(tid)
@@ -75,7 +75,6 @@ impl Snapshot {
             }
             let state = proc_file::thread_state(pid, tid);
             let mut walk = Walk::NEW;
-            cache.next_walk();
             // No thread pointer: no thread state belongs to this thread, and the walk says so.
             let fsbase = pointers.get(&tid).copied().unwrap_or(0);
             let hash = walk::run(&mem, &entry, fsbase, &mut walk, &mut cache, &mut frames);

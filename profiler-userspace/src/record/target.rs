@@ -99,6 +99,7 @@ impl Target {
                 flags: 0,
                 code_type: 0,
                 tstate: profiler_common::layout::TstatePath::default(),
+                code_count: 0,
                 layout: NO_LAYOUT,
             },
         }
@@ -214,6 +215,6 @@ const NO_LAYOUT: profiler_common::layout::WalkLayout = {
         code_filename: NONE,
         code_name: NONE,
         code_line_table: NONE,
-        pad: 0,
+        tstate_interp: NONE,
     }
 };
