@@ -22,6 +22,16 @@ pub const STACK_OF_START: u64 = 0;
 /// In place of a stack's hash: where the thread was switched out was not seen.
 pub const STACK_UNKNOWN: u64 = 1;
 
+/// Slots of the map `TRACKED`, a power of two: a thread's is its tid modulo this.
+pub const TRACKED_SLOTS: usize = 1 << 14;
+
+/// The slot of a thread in the map `TRACKED`.
+#[inline(always)]
+#[must_use]
+pub fn tracked_slot(tid: u32) -> u32 {
+    tid & (TRACKED_SLOTS as u32 - 1)
+}
+
 /// Why a thread is off-CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]

@@ -7,12 +7,12 @@ use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind};
 use profiler_common::layout::PROCESS_READY;
-use profiler_common::thread::{OffReason, THREAD_NEW, THREAD_ON, ThreadEntry};
+use profiler_common::thread::{OffReason, THREAD_NEW, THREAD_ON, ThreadEntry, tracked_slot};
 
 use crate::count;
 use crate::emit::send_header;
 use crate::globals::{TASK_PID, TASK_RAN, TASK_TGID, TRACK_THREADS};
-use crate::maps::{PROCESSES, THREADS};
+use crate::maps::{PROCESSES, THREADS, TRACKED};
 
 struct Ids {
     tgid: u32,
@@ -73,6 +73,11 @@ fn track(ids: &Ids, state: u32, generation: u32, now: u64, ran_ns: u64) {
         reason: OffReason::RunQueue as u32,
         generation,
     };
+    // First, so that no switch of a tracked thread passes by.
+    if let Some(hint) = TRACKED.get_ptr_mut(tracked_slot(ids.tid)) {
+        // SAFETY: the map's value, which others only ever set to the same.
+        unsafe { core::ptr::write_volatile(hint, 1) };
+    }
     if THREADS.insert(&ids.tid, &thread, 0).is_err() {
         count::one(Counter::ThreadsUntracked);
     }

@@ -4,7 +4,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use profiler_common::counter::COUNTERS as COUNTER_COUNT;
 use profiler_common::layout::ProcessEntry;
-use profiler_common::thread::ThreadEntry;
+use profiler_common::thread::{TRACKED_SLOTS, ThreadEntry};
 
 /// Slots of the gate, a power of two.
 pub const GATE_SLOTS: usize = 1 << 16;
@@ -17,6 +17,12 @@ pub static PROCESSES: HashMap<u32, ProcessEntry, 1024> = HashMap::new();
 /// insert, `thread_exit` removes, `off_cpu` changes in place.
 #[btf_map]
 pub static THREADS: HashMap<u32, ThreadEntry, 16384> = HashMap::new();
+
+/// Whether a thread with such a tid, modulo the size, was ever tracked: 0 is no. An array is looked
+/// up without a call, so a switch between threads of others costs two loads. What stays behind by
+/// threads that ended costs a lookup in [`THREADS`] and nothing else.
+#[btf_map]
+pub static TRACKED: Array<u64, TRACKED_SLOTS> = Array::new();
 
 /// The way out.
 #[btf_map]

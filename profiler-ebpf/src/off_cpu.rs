@@ -1,24 +1,22 @@
 //! `off_cpu`: the switches. Called by the scheduler for every switch on every CPU, with
 //! interrupts off and the run queue locked; may not sleep, fault, wake anybody up through the
-//! scheduler, or insert into a map. For a task that is no target it costs two failed lookups.
+//! scheduler, or insert into a map. For a task that is no target it costs two loads.
 //!
 //! At switch-out the thread is still current, so its stack is walked now; at switch-in the length
 //! of the stretch is known, and goes out with the stack's hash. What a thread was switched out
 //! with lies in its own entry, so it may come back on any CPU.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind};
-use profiler_common::thread::{OffReason, Stretch, ThreadEntry};
+use profiler_common::thread::{OffReason, Stretch, ThreadEntry, tracked_slot};
 
 use crate::count;
 use crate::emit::{finish_sample, send_header};
 use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_PID, TASK_RAN, TASK_STATE};
-use crate::maps::{PROCESSES, THREADS};
+use crate::maps::{PROCESSES, THREADS, TRACKED};
 use crate::scratch::{SLOT_OFF_CPU, copy_words, scratch};
 use crate::walker::walk_stack;
 
@@ -49,11 +47,10 @@ pub fn off_cpu_prev_next_state(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> i32 {
-    let prev_tid = current_tid();
-    if prev_tid != 0
-        && let Some(thread) = THREADS.get_ptr_mut(&prev_tid)
-    {
-        let prev: *const u8 = ctx.arg(PREV);
+    let prev: *const u8 = ctx.arg(PREV);
+    // SAFETY: `prev` is a task, `pid` one of its fields.
+    let prev_tid = unsafe { field::<u32>(prev, TASK_PID.load()) };
+    if let Some(thread) = tracked(prev_tid) {
         let preempted: u64 = ctx.arg(0);
         let state: u32 = if STATE == NO_STATE {
             // SAFETY: before 5.14 a `long`, whose low half holds every state.
@@ -75,19 +72,22 @@ fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> 
     let next: *const u8 = ctx.arg(PREV + 1);
     // SAFETY: `next` is a task, `pid` one of its fields.
     let next_tid = unsafe { field::<u32>(next, TASK_PID.load()) };
-    if next_tid != 0
-        && let Some(thread) = THREADS.get_ptr_mut(&next_tid)
-    {
+    if let Some(thread) = tracked(next_tid) {
         // SAFETY: as above.
         switched_in(unsafe { &mut *thread }, next_tid, next);
     }
     0
 }
 
+/// The entry of a thread, where it is a target's.
 #[inline(always)]
-fn current_tid() -> u32 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_get_current_pid_tgid() as u32 }
+fn tracked(tid: u32) -> Option<*mut ThreadEntry> {
+    let hint = TRACKED.get_ptr(tracked_slot(tid))?;
+    // SAFETY: the map's value; others only ever set it.
+    if unsafe { core::ptr::read_volatile(hint) } == 0 {
+        return None;
+    }
+    THREADS.get_ptr_mut(&tid)
 }
 
 /// A field of a task that the program got as a typed pointer: a plain load, which the kernel

@@ -3,13 +3,13 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, PerfEvent, Program, ProgramError};
 use aya::util::online_cpus;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use profiler_common::counter::Counter;
 use profiler_common::layout::ProcessEntry;
-use profiler_common::thread::ThreadEntry;
+use profiler_common::thread::{ThreadEntry, tracked_slot};
 
 use super::counters::Counters;
 use super::object::OBJECT;
@@ -392,6 +392,14 @@ impl Programs {
     /// [`LoadError::Map`], when the map is full.
     pub fn track_thread(&mut self, tid: u32, entry: &ThreadEntry) -> Result<(), LoadError> {
         const BPF_NOEXIST: u64 = 1;
+        let hints = self
+            .ebpf
+            .map_mut("TRACKED")
+            .ok_or(LoadError::Missing("TRACKED"))?;
+        // First, so that no switch of a tracked thread passes by.
+        Array::<_, u64>::try_from(hints)
+            .and_then(|mut hints| hints.set(tracked_slot(tid), 1, 0))
+            .map_err(map_error("TRACKED"))?;
         let map = self
             .ebpf
             .map_mut("THREADS")
