@@ -6,7 +6,9 @@
 pub mod folded;
 pub mod interpreters;
 pub mod pyscry;
+pub mod run;
 pub mod target;
+pub mod until_told;
 
 pub use folded::Folded;
 pub use interpreters::{Interpreter, on_each, on_one};

@@ -1,0 +1,111 @@
+//! Options: nonsense is refused, and the least and the most that can be asked for works.
+
+#![allow(clippy::expect_used, reason = "what a test starts has to be there")]
+
+use std::fs;
+use std::path::Path;
+
+use pyscry_tests::run::{LONG, MINOR, Output, SPINS, command, fails, run};
+use pyscry_tests::{Target, on_one};
+
+#[test]
+fn options_that_make_no_sense() {
+    let own = std::process::id().to_string();
+    for (option, value) in [
+        ("--rate", "0"),
+        ("--rate", "-5"),
+        ("--rate", "1000000"),
+        ("--rate", "99999999999999999999"),
+        ("--rate", "fast"),
+        ("--rate", "1.5"),
+        ("--duration", "foo"),
+        ("--duration", "0"),
+        ("--duration", "-1"),
+        ("--duration", "nan"),
+        ("--duration", "inf"),
+        ("--duration", "1e300"),
+        ("--duration", ""),
+        ("--format", "gif"),
+        ("--off-cpu-min", "soon"),
+    ] {
+        let args = [
+            "record",
+            "--pid",
+            &own,
+            "--off-cpu",
+            &format!("{option}={value}"),
+        ];
+        run(&mut command(&args)).is_usage_error(&[option, value]);
+    }
+    for pid in ["0", "-1", "me", "99999999999", "1.5", ""] {
+        run(&mut command(&["record", &format!("--pid={pid}")])).is_usage_error(&["--pid", pid]);
+    }
+}
+
+#[test]
+fn options_that_do_not_go_together() {
+    let own = std::process::id().to_string();
+    let both = ["record", "--pid", &own, "--", "python3"];
+    run(&mut command(&both)).is_usage_error(&["--pid", "PROGRAM"]);
+    let short = ["record", "--pid", &own, "--off-cpu-min", "1ms"];
+    run(&mut command(&short)).is_usage_error(&["--off-cpu"]);
+    run(&mut command(&["record", "--frobnicate"])).is_usage_error(&["--frobnicate"]);
+    run(&mut command(&["frobnicate"])).is_usage_error(&["frobnicate"]);
+}
+
+#[test]
+fn no_target() {
+    for more in [&[][..], &["-d", "1"], &["--off-cpu"], &["--"]] {
+        let output = Output::default();
+        let outcome = run(&mut output.record(more));
+        outcome.is_tidy();
+        assert!(matches!(outcome.code, 1 | 2), "{outcome:?}");
+        assert!(outcome.stderr.contains("--pid"), "{outcome:?}");
+        assert!(outcome.stderr.contains("PROGRAM"), "{outcome:?}");
+        assert!(!output.path().exists(), "{outcome:?}");
+    }
+    let outcome = run(&mut command::<&str>(&[]));
+    outcome.is_tidy();
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("Usage: pyscry"), "{outcome:?}");
+}
+
+#[test]
+fn a_program_that_cannot_be_launched() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = directory.path().join("text");
+    fs::write(&text, "no program\n").expect("a file");
+    for program in [
+        Path::new("no-such-program-anywhere"),
+        Path::new("/no/such/program"),
+        directory.path(),
+        &text,
+    ] {
+        let program = program.to_str().expect("a path");
+        fails(&["-d", LONG, "--", program, "argument"], &[program]);
+        fails(&["--off-cpu", "--", program], &[program]);
+    }
+}
+
+#[test]
+fn the_least_and_the_most_that_can_be_asked_for() {
+    on_one("extreme options", MINOR, |python| {
+        let target = Target::start(python, "extreme.py", SPINS);
+        let pid = target.pid().to_string();
+        for options in [
+            ["--rate", "10000", "--duration", "0.5"],
+            ["--rate", "1", "--duration", "0.001"],
+            ["--rate", "99", "--duration", "0.000001"],
+        ] {
+            let output = Output::default();
+            let outcome = run(output.record(&["--pid", &pid]).args(options));
+            outcome.is_good();
+            let samples = output.folded().in_function("spins");
+            // As many as a tenth of the time would give, on a machine that others use, too.
+            assert!(
+                options[1] != "10000" || samples > 500,
+                "{samples}: {outcome:?}"
+            );
+        }
+    });
+}
