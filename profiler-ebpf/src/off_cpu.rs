@@ -50,7 +50,12 @@ fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> 
     let prev: *const u8 = ctx.arg(PREV);
     // SAFETY: `prev` is a task, `pid` one of its fields.
     let prev_tid = unsafe { field::<u32>(prev, TASK_PID.load()) };
+    // One moment for both threads: what the walk of the first takes is no time off the CPU of the
+    // second, which the scheduler has picked before this is called.
+    let mut now = 0;
     if let Some(thread) = tracked(prev_tid) {
+        // SAFETY: a helper without arguments.
+        now = unsafe { bpf_ktime_get_ns() };
         let preempted: u64 = ctx.arg(0);
         let state: u32 = if STATE == NO_STATE {
             // SAFETY: before 5.14 a `long`, whose low half holds every state.
@@ -67,14 +72,18 @@ fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> 
             OffReason::Blocked
         };
         // SAFETY: the map's value; the run queue's lock keeps others off this thread.
-        switched_out(unsafe { &mut *thread }, prev_tid, prev, reason);
+        switched_out(unsafe { &mut *thread }, prev_tid, prev, reason, now);
     }
     let next: *const u8 = ctx.arg(PREV + 1);
     // SAFETY: `next` is a task, `pid` one of its fields.
     let next_tid = unsafe { field::<u32>(next, TASK_PID.load()) };
     if let Some(thread) = tracked(next_tid) {
+        if now == 0 {
+            // SAFETY: a helper without arguments.
+            now = unsafe { bpf_ktime_get_ns() };
+        }
         // SAFETY: as above.
-        switched_in(unsafe { &mut *thread }, next_tid, next);
+        switched_in(unsafe { &mut *thread }, next_tid, next, now);
     }
     0
 }
@@ -102,7 +111,7 @@ unsafe fn field<T: Copy>(task: *const u8, offset: u32) -> T {
 }
 
 #[inline(always)]
-fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: OffReason) {
+fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: OffReason, now: u64) {
     let tgid = thread.tgid;
     let Some(process) = PROCESSES.get_ptr(&tgid) else {
         // A thread is tracked for a target only, and no target is ever taken out.
@@ -115,8 +124,6 @@ fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: Off
     };
     // SAFETY: see `on_cpu`.
     unsafe { copy_words(&mut s.process, process) };
-    // SAFETY: helpers without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
     s.header = EventHeader {
         kind: EventKind::Stack as u8,
         status: 0,
@@ -127,7 +134,7 @@ fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: Off
         tgid,
         tid,
         generation: s.process.generation,
-        // SAFETY: as above.
+        // SAFETY: a helper without arguments.
         cpu: unsafe { bpf_get_smp_processor_id() },
         time_ns: now,
         value: 0,
@@ -152,9 +159,7 @@ fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: Off
 }
 
 #[inline(always)]
-fn switched_in(thread: &mut ThreadEntry, tid: u32, next: *const u8) {
-    // SAFETY: helpers without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
+fn switched_in(thread: &mut ThreadEntry, tid: u32, next: *const u8, now: u64) {
     // SAFETY: `next` is a task, this is a field of it; it does not change while the task waits.
     let ran_ns = unsafe { field::<u64>(next, TASK_RAN.load()) };
     let ended = thread.switched_in(now, ran_ns);
