@@ -31,10 +31,12 @@ fn row(bench: &Bench, what: &str, worker: &Worker) -> Result<Option<Row>> {
         Variant {
             tool: &bench.pyscry,
             args: &PER_CPU,
+            instead: None,
         },
         Variant {
             tool: &bench.pyscry,
             args: &PER_THREAD,
+            instead: None,
         },
     ];
     let found = slowdown::measure(bench, worker, &variants)?;

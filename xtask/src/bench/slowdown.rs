@@ -7,12 +7,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::numbers::{Samples, slowdown, slowdowns};
 use super::recorder::{Recorder, Tool};
 use super::table::Row;
-use super::target::Worker;
+use super::target::{Target, Worker};
 use super::{Bench, kernel};
 
 /// What the start and the end of a recording may disturb.
@@ -25,6 +25,8 @@ pub(super) struct Variant<'a> {
     pub(super) tool: &'a Tool,
     /// Its arguments.
     pub(super) args: &'a [&'a str],
+    /// The process that is recorded, where it is not the one that is measured.
+    pub(super) instead: Option<u32>,
 }
 
 /// What came of a way to record.
@@ -49,7 +51,8 @@ pub(super) fn measure(
     let mut free = worker.speed(bench.stretch)?;
     for _ in 0..bench.rounds {
         for (variant, (percent, own)) in variants.iter().zip(&mut ratios) {
-            let recorder = Recorder::start(variant.tool, worker.pid(), variant.args)?;
+            let pid = variant.instead.unwrap_or(worker.pid());
+            let recorder = Recorder::start(variant.tool, pid, variant.args)?;
             thread::sleep(SETTLE);
             let (from, before) = (Instant::now(), cpu_time(&recorder)?);
             let recorded = worker.speed(bench.stretch)?;
@@ -96,14 +99,31 @@ pub(super) fn idle(bench: &Bench) -> Result<Vec<Row>> {
 
 fn by_both(bench: &Bench, what: &str, goal: f64, args: &[&str], rate: &str) -> Result<Vec<Row>> {
     let worker = Worker::start(&bench.python, "bench_deep.py", args)?;
+    let idle = Target::start(&bench.python, "bench_idle.py", &["4"])?;
     let args = ["--rate", rate];
+    let variant = |tool, instead| Variant {
+        tool,
+        args: &args,
+        instead,
+    };
+    // What a clock of this rate costs that finds nothing to walk is the machine's, not ours.
+    let ours = [None, Some(idle.pid())].map(|instead| variant(&bench.pyscry, instead));
     // One after the other: what py-spy leaves behind in the target's caches would count for us.
-    let one = |tool| measure(bench, &worker, &[Variant { tool, args: &args }]);
-    let pyscry = one(&bench.pyscry)?;
-    let py_spy = bench.py_spy.as_ref().ok().map(one).transpose()?;
-    let py_spy = py_spy.as_ref().and_then(|found| found.first());
-    let make = |pyscry| row(bench, what, goal, pyscry, py_spy);
-    Ok(pyscry.iter().map(make).collect())
+    let pyscry = measure(bench, &worker, &ours)?;
+    let py_spy = match &bench.py_spy {
+        Ok(tool) => measure(bench, &worker, &[variant(tool, None)])?,
+        Err(_) => Vec::new(),
+    };
+    let [pyscry, clock] = &pyscry[..] else {
+        bail!("not every way to record was measured");
+    };
+    let mut row = row(bench, what, goal, pyscry, py_spy.first());
+    row.note = format!(
+        "{}; recording another program, so the clock alone, {}",
+        row.note,
+        slowdowns(&clock.percent)
+    );
+    Ok(vec![row])
 }
 
 /// Off-CPU, many switches a second.
@@ -112,6 +132,7 @@ pub(super) fn off_cpu(bench: &Bench) -> Result<Vec<Row>> {
     let variant = Variant {
         tool: &bench.pyscry,
         args: &["--off-cpu"],
+        instead: None,
     };
     let found = measure(bench, &worker, &[variant])?;
     let make = |pyscry: &Slowdown| {

@@ -35,10 +35,10 @@ section doctor /bin/pyscry doctor
 section programs /bin/pyscry doctor --programs
 
 target busy
-section record-on-cpu /bin/pyscry record --pid $pid -d 3 -f raw -o /tmp/on-cpu
+section record-on-cpu /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/on-cpu
 $b kill -9 $pid
 target wait
-section record-off-cpu /bin/pyscry record --pid $pid -d 3 -f raw -o /tmp/off-cpu --off-cpu
+section record-off-cpu /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/off-cpu --off-cpu
 $b kill -9 $pid
 section on-cpu $b cat /tmp/on-cpu
 section off-cpu $b cat /tmp/off-cpu

@@ -15,11 +15,11 @@ const INSTRUCTIONS_MAX: u64 = 100_000;
 /// The part of a profile that must be the stack that the program has, in hundredths.
 const RIGHT_MIN: f64 = 90.0;
 
-/// Samples of 3 seconds at 99 Hz, on an emulated machine that may be slow.
-const SAMPLES_MIN: u64 = 150;
+/// Samples of 2 seconds at 99 Hz, on an emulated machine that may be slow.
+const SAMPLES_MIN: u64 = 100;
 
-/// Microseconds off the CPUs of the 3 seconds recorded.
-const OFF_CPU_MIN: u64 = 2_400_000;
+/// Microseconds off the CPUs of the 2 seconds recorded.
+const OFF_CPU_MIN: u64 = 1_600_000;
 
 /// A kernel on which everything is right.
 #[derive(Debug)]
