@@ -13,6 +13,7 @@ use crate::count;
 use crate::emit::send_header;
 use crate::globals::{TASK_PID, TASK_RAN, TASK_TGID, TRACK_THREADS};
 use crate::maps::{PROCESSES, THREADS, TRACKED};
+use crate::task::field;
 
 struct Ids {
     tgid: u32,
@@ -24,8 +25,8 @@ fn ids(task: *const u8) -> Ids {
     // SAFETY: a task from a typed argument, and two of its fields.
     unsafe {
         Ids {
-            tgid: core::ptr::read_volatile(task.add(TASK_TGID.load() as usize).cast()),
-            tid: core::ptr::read_volatile(task.add(TASK_PID.load() as usize).cast()),
+            tgid: field(task, TASK_TGID.load()),
+            tid: field(task, TASK_PID.load()),
         }
     }
 }
@@ -120,10 +121,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         // de_thread): its old entry went, and the leader's with its exit.
         let _absent = THREADS.remove(&old_tid);
         // SAFETY: a task from a typed argument, and one of its fields.
-        let ran_ns = unsafe {
-            let task: *const u8 = ctx.arg(0);
-            core::ptr::read_volatile(task.add(TASK_RAN.load() as usize).cast())
-        };
+        let ran_ns = unsafe { field(ctx.arg(0), TASK_RAN.load()) };
         track(&task, THREAD_ON, generation, now, ran_ns);
     }
     send(EventKind::Exec, &task, generation, now);

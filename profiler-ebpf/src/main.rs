@@ -32,6 +32,7 @@ mod maps;
 mod off_cpu;
 mod on_cpu;
 mod scratch;
+mod task;
 mod user_memory;
 mod walker;
 

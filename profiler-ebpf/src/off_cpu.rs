@@ -18,6 +18,7 @@ use crate::emit::{finish_sample, send_header};
 use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_PID, TASK_RAN, TASK_STATE};
 use crate::maps::{PROCESSES, THREADS, TRACKED};
 use crate::scratch::{SLOT_OFF_CPU, copy_words, scratch};
+use crate::task::field;
 use crate::walker::walk_stack;
 
 /// Where `sched_switch` passes `prev_state`; `NO_STATE` where it does not.
@@ -97,17 +98,6 @@ fn tracked(tid: u32) -> Option<*mut ThreadEntry> {
         return None;
     }
     THREADS.get_ptr_mut(&tid)
-}
-
-/// A field of a task that the program got as a typed pointer: a plain load, which the kernel
-/// guards, and which the verifier checks against its own BTF.
-///
-/// # Safety
-/// `T` must be the field's type.
-#[inline(always)]
-unsafe fn field<T: Copy>(task: *const u8, offset: u32) -> T {
-    // SAFETY: by contract.
-    unsafe { core::ptr::read_volatile(task.add(offset as usize).cast::<T>()) }
 }
 
 #[inline(always)]

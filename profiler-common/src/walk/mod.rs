@@ -210,7 +210,7 @@ pub fn step<M: Memory>(
 }
 
 /// Ends a walk: a walk that ran out of steps is truncated. Returns the stack's hash, which its
-/// status is part of; 0 never.
+/// status is part of; never one below [`hash::FIRST`].
 #[inline(always)]
 pub fn finish(walk: &mut Walk) -> u64 {
     if walk.status == WalkStatus::Running as u32 {
