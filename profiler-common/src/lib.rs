@@ -6,6 +6,7 @@
 //! - [`lines`]: from an instruction to its source line, all three table formats.
 //! - [`event`]: the records that the kernel sends through the ring buffer.
 //! - [`thread`]: what the kernel keeps of each target thread.
+//! - [`unwind`]: from a thread's registers through its native frames, one step at a time.
 //! - [`counter`]: every way in which something can be lost, named.
 //!
 //! # Design constraints
@@ -27,4 +28,5 @@ pub mod layout;
 pub mod lines;
 pub mod mem;
 pub mod thread;
+pub mod unwind;
 pub mod walk;
