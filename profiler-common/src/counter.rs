@@ -97,6 +97,38 @@ counters! {
     StackMissing = "stack_missing", Degraded;
     /// Threads that were off-CPU when the recording began and ran before their stack was read.
     SnapshotMissing = "snapshot_missing", Degraded;
+    /// Native stacks sent with their frames, because the gate had not seen them.
+    NativeStacksSent = "native_stacks_sent", Info;
+    /// Native stacks that the full ring buffer did not take; they are sent again when they recur.
+    NativeStacksLost = "native_stacks_lost", Degraded;
+    /// Samples of a process whose mappings are not known yet, or no more since it executed another program: no native frames.
+    UnwindNotReady = "unwind_not_ready", Degraded;
+    /// Samples of threads without registers of 64-bit user code: no native frames.
+    UnwindNoRegisters = "unwind_no_registers", Degraded;
+    /// Native stacks of more than 3,072 frames: the leaf side is kept.
+    UnwindTruncated = "unwind_truncated", Degraded;
+    /// A return address lies in no executable mapping: the native stack ends there.
+    UnwindNoMapping = "unwind_no_mapping", Degraded;
+    /// No rule covers the code and frame pointers lead nowhere: the native stack ends there.
+    UnwindNoRule = "unwind_no_rule", Degraded;
+    /// The stack could not be read: the native stack ends there.
+    UnwindStackUnreadable = "unwind_stack_unreadable", Degraded;
+    /// The caller's frame does not lie above: the native stack ends there.
+    UnwindNotAdvancing = "unwind_not_advancing", Degraded;
+    /// Samples whose native stack was unwound by frame pointers in part, for want of a rule.
+    UnwindByFramePointer = "unwind_by_frame_pointer", Info;
+    /// Samples whose kernel stack could not be read.
+    KernelStackUnreadable = "kernel_stack_unreadable", Degraded;
+    /// Rules that were searched in the tables, because the cache did not have them.
+    RulesSearched = "rules_searched", Info;
+    /// Samples whose native and Python stacks do not agree: the Python stack is kept whole, and the native leaf.
+    MergeDisagreed = "merge_disagreed", Degraded;
+    /// Files whose unwind table did not fit into the memory set aside for them: frame pointers are used.
+    UnwindTablesRefused = "unwind_tables_refused", Degraded;
+    /// Rows whose rule did not fit into the table of all rules: frame pointers are used.
+    UnwindRulesRefused = "unwind_rules_refused", Degraded;
+    /// Files without call frame information that can be used: frame pointers are used.
+    UnwindTablesMissing = "unwind_tables_missing", Info;
     /// A map entry that must be there was not, or a record makes no sense: a defect of ours.
     Internal = "internal", Lost;
 }

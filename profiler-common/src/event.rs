@@ -1,5 +1,6 @@
 //! The records of the ring buffer: a header, and behind it the frames where they are new.
 
+use crate::unwind::Token;
 use crate::walk::Frame;
 
 /// What a record says.
@@ -18,6 +19,9 @@ pub enum EventKind {
     ThreadStart = 5,
     /// A thread of a target ended.
     ThreadEnd = 6,
+    /// The native part of a stack, ahead of the record with its frames: tokens follow. `status` is
+    /// an [`crate::unwind::UnwindStatus`], `value` the generation of the mappings.
+    Native = 7,
 }
 
 impl EventKind {
@@ -31,6 +35,7 @@ impl EventKind {
             Self::Exec,
             Self::ThreadStart,
             Self::ThreadEnd,
+            Self::Native,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == raw)
@@ -39,6 +44,9 @@ impl EventKind {
 
 /// The stretch began before recording did: the stack is the snapshot's.
 pub const EVENT_SINCE_BEFORE: u8 = 1;
+
+/// Some frames were passed by their frame pointers, for want of a rule.
+pub const EVENT_BY_FRAME_POINTER: u8 = 2;
 
 /// The head of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +100,15 @@ impl EventHeader {
         let body = record.get(HEADER_BYTES..).unwrap_or_default();
         body.chunks_exact(size_of::<Frame>()).map(|bytes| {
             // SAFETY: `chunks_exact` gives whole frames, every bit pattern is a value.
+            unsafe { core::ptr::read_unaligned(bytes.as_ptr().cast()) }
+        })
+    }
+
+    /// The tokens behind the header of a [`EventKind::Native`], leaf first.
+    pub fn tokens(record: &[u8]) -> impl Iterator<Item = Token> + '_ {
+        let body = record.get(HEADER_BYTES..).unwrap_or_default();
+        body.chunks_exact(size_of::<Token>()).map(|bytes| {
+            // SAFETY: as above.
             unsafe { core::ptr::read_unaligned(bytes.as_ptr().cast()) }
         })
     }

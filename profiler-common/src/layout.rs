@@ -27,6 +27,21 @@ pub enum WitnessKind {
     Version = 1,
 }
 
+/// What of an activation of the interpreter's loop lies on its C frame, and tells which Python
+/// frames it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// Nothing that the walk passes: each activation runs one frame (3.8, 3.9).
+    None = 0,
+    /// A `CFrame`, and it runs one frame (3.10).
+    EveryFrame = 1,
+    /// A `_PyCFrame`; the oldest frame that it runs says so (3.11).
+    Flag = 2,
+    /// The entry frame itself, which ends what it runs (3.12 on).
+    EntryFrame = 3,
+}
+
 /// Offsets in bytes, each from the start of its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -67,9 +82,19 @@ pub struct WalkLayout {
     pub code_line_table: u16,
     /// `PyThreadState.interp`.
     pub tstate_interp: u16,
+    /// `PyThreadState.cframe`, the newest of the chain (3.10, 3.11), or [`NONE`].
+    pub tstate_cframe: u16,
+    /// `CFrame.previous`, or [`NONE`].
+    pub cframe_previous: u16,
+    /// Frame: `is_entry` (3.11), or [`NONE`].
+    pub frame_is_entry: u16,
+    /// An [`EntryKind`].
+    pub entry_kind: u8,
+    /// Zero.
+    pub pad: u8,
 }
 
-const _: () = assert!(size_of::<WalkLayout>() == 32);
+const _: () = assert!(size_of::<WalkLayout>() == 40);
 
 /// The most pointers that lie between a thread's `fsbase` and its thread state.
 pub const TSTATE_PATH_MAX: usize = 3;
@@ -86,6 +111,20 @@ pub struct TstatePath {
     pub offsets: [i32; TSTATE_PATH_MAX],
     /// How many of them count; 0 is "not known".
     pub len: u32,
+}
+
+/// The executable mappings of a process, as the kernel finds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct MappingsRef {
+    /// The table that holds them; 0 when they are not known.
+    pub table: u32,
+    /// How many there are.
+    pub count: u32,
+    /// Changes whenever they do, and is given to one state of one process only.
+    pub generation: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// The process's Python is known, and the walk may begin.
@@ -113,9 +152,11 @@ pub struct ProcessEntry {
     pub tstate: TstatePath,
     /// Where the fields lie.
     pub layout: WalkLayout,
+    /// What of the process is code.
+    pub mappings: MappingsRef,
 }
 
-const _: () = assert!(size_of::<ProcessEntry>() == 72);
+const _: () = assert!(size_of::<ProcessEntry>() == 96);
 
 // SAFETY: no padding (the sizes above), every bit pattern is a value.
 #[cfg(feature = "user")]

@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use profiler_common::layout::{
-    FrameKind, NONE, PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS, PROCESS_READY,
-    ProcessEntry, TstatePath, WalkLayout, WitnessKind,
+    EntryKind, FrameKind, MappingsRef, NONE, PROCESS_COUNT_OF_INTERPRETER,
+    PROCESS_COUNT_OF_PROCESS, PROCESS_READY, ProcessEntry, TstatePath, WalkLayout, WitnessKind,
 };
 use profiler_common::mem::{Fault, Memory};
 use profiler_common::walk::{
@@ -78,12 +78,20 @@ const OBJECT: WalkLayout = WalkLayout {
     code_name: 0x70,
     code_line_table: 0x78,
     tstate_interp: 0x10,
+    tstate_cframe: NONE,
+    cframe_previous: NONE,
+    frame_is_entry: NONE,
+    entry_kind: EntryKind::None as u8,
+    pad: 0,
 };
 
 /// The same with an integer that counts instructions, as 3.10 has them.
 const OBJECT_UNITS: WalkLayout = WalkLayout {
     lasti_unit: 2,
     frame_instr: 0x60,
+    tstate_cframe: 0x30,
+    cframe_previous: 0x8,
+    entry_kind: EntryKind::EveryFrame as u8,
     ..OBJECT
 };
 
@@ -107,6 +115,11 @@ const CFRAME_CONTENT: WalkLayout = WalkLayout {
     code_name: 0x78,
     code_line_table: 0x88,
     tstate_interp: 0x10,
+    tstate_cframe: 0x38,
+    cframe_previous: 0x10,
+    frame_is_entry: 0x44,
+    entry_kind: EntryKind::Flag as u8,
+    pad: 0,
 };
 
 /// Frames behind a `cframe`, entry frames, and numbered code objects, as in 3.12.
@@ -121,6 +134,10 @@ const CFRAME_VERSION: WalkLayout = WalkLayout {
     code_instrs: 0xc0,
     code_version: 0x5c,
     code_first_line: 0x44,
+    tstate_cframe: NONE,
+    cframe_previous: NONE,
+    frame_is_entry: NONE,
+    entry_kind: EntryKind::EntryFrame as u8,
     ..CFRAME_CONTENT
 };
 
@@ -250,6 +267,7 @@ impl Target {
                 code_count: 0,
                 tstate: path(&[SLOT as i32]),
                 layout,
+                mappings: MappingsRef::default(),
             },
             fsbase,
             tstate,
@@ -429,7 +447,7 @@ fn walk_over<M: Memory>(
 ) -> Walked {
     let mut frames = Box::new([Frame::default(); MAX_FRAMES]);
     let mut walk = Walk::NEW;
-    let hash = walk::run(mem, process, fsbase, &mut walk, cache, &mut frames);
+    let hash = walk::run(mem, process, fsbase, &mut walk, cache, &mut frames, None);
     Walked {
         status: WalkStatus::from_u8(walk.status as u8),
         frames: frames[..walk.depth as usize].to_vec(),
@@ -1347,8 +1365,8 @@ fn kind() -> impl Strategy<Value = u8> {
 
 prop_compose! {
     fn any_layout()(
-        kinds in [kind(), kind(), kind(), kind()],
-        offsets in proptest::array::uniform14(offset()),
+        kinds in [kind(), kind(), kind(), kind(), kind()],
+        offsets in proptest::array::uniform17(offset()),
     ) -> WalkLayout {
         WalkLayout {
             frame_kind: kinds[0],
@@ -1369,6 +1387,11 @@ prop_compose! {
             code_name: offsets[11],
             code_line_table: offsets[12],
             tstate_interp: offsets[13],
+            tstate_cframe: offsets[14],
+            cframe_previous: offsets[15],
+            frame_is_entry: offsets[16],
+            entry_kind: kinds[4],
+            pad: 0,
         }
     }
 }
@@ -1431,7 +1454,7 @@ prop_compose! {
         code_type in prop_oneof![Just(0), address()],
         code_count in prop_oneof![0u64..0x5_0000, address()],
     ) -> ProcessEntry {
-        ProcessEntry { generation, flags, code_type, code_count, tstate, layout }
+        ProcessEntry { generation, flags, code_type, code_count, tstate, layout, mappings: MappingsRef::default() }
     }
 }
 
@@ -1481,6 +1504,7 @@ fn garbage_reaches_every_end() {
             code_count: words[0],
             tstate: path(&[0, 8][..1 + seed as usize % 2]),
             layout,
+            mappings: MappingsRef::default(),
         };
         let mut mem = Garbage {
             seed,

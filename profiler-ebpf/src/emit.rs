@@ -4,13 +4,15 @@
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use profiler_common::counter::Counter;
-use profiler_common::event::{EventHeader, EventKind, HEADER_BYTES};
+use profiler_common::event::{EVENT_BY_FRAME_POINTER, EventHeader, EventKind, HEADER_BYTES};
+use profiler_common::unwind::MAX_TOKENS;
 use profiler_common::walk::{Frame, MAX_FRAMES};
 
 use crate::count;
 use crate::globals::RING_WAKE_BYTES;
+use crate::kernel_stack::with_native_frames;
 use crate::maps::{GATE, GATE_SLOTS, events};
-use crate::scratch::scratch;
+use crate::scratch::{native, scratch};
 
 /// Wakes the reader from the fill mark on; below it a timer of its own does.
 #[inline(always)]
@@ -68,6 +70,11 @@ pub extern "C" fn finish_sample(slot: u32) -> u32 {
             count::one(Counter::Internal);
             return 0;
         }
+        // Ahead of the frames: the ring keeps its order.
+        if with_native_frames() && send_native(slot) == 0 {
+            count::one(Counter::NativeStacksLost);
+            return lost(stack_only);
+        }
         s.header.with_frames = 1;
         bytes += frames * size_of::<Frame>() as u64;
     }
@@ -81,12 +88,7 @@ pub extern "C" fn finish_sample(slot: u32) -> u32 {
         )
     };
     if failed != 0 {
-        count::one(if stack_only {
-            Counter::StacksLost
-        } else {
-            Counter::SamplesLost
-        });
-        return 0;
+        return lost(stack_only);
     }
     if !known {
         // Only now: the ring buffer has the frames, and keeps its order.
@@ -95,4 +97,63 @@ pub extern "C" fn finish_sample(slot: u32) -> u32 {
         count::one(Counter::StacksSent);
     }
     0
+}
+
+/// Counts what the full ring buffer did not take.
+#[inline(always)]
+fn lost(stack_only: bool) -> u32 {
+    count::one(if stack_only {
+        Counter::StacksLost
+    } else {
+        Counter::SamplesLost
+    });
+    0
+}
+
+/// Sends the native part of the stack in the scratch of `slot`. Returns 1 when the ring buffer took
+/// it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_native(slot: u32) -> u32 {
+    let (Some(s), Some(n)) = (scratch(slot), native(slot)) else {
+        return 0;
+    };
+    let tokens = n.unwind.count as u64;
+    // For the verifier: no unwind stores more.
+    if tokens > MAX_TOKENS as u64 {
+        return 0;
+    }
+    n.header = EventHeader {
+        kind: EventKind::Native as u8,
+        status: n.unwind.status as u8,
+        frames: tokens as u16,
+        with_frames: 1,
+        flags: if n.unwind.by_frame_pointer == 0 {
+            0
+        } else {
+            EVENT_BY_FRAME_POINTER
+        },
+        reason: 0,
+        tgid: s.header.tgid,
+        tid: s.header.tid,
+        generation: s.header.generation,
+        cpu: s.header.cpu,
+        time_ns: s.header.time_ns,
+        value: s.process.mappings.generation as u64,
+        stack: s.header.stack,
+    };
+    // SAFETY: header and tokens lie together in the scratch, the bytes end inside them.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            events(),
+            core::ptr::from_mut(&mut n.header).cast(),
+            HEADER_BYTES as u64 + tokens * 8,
+            wakeup(),
+        )
+    };
+    if failed != 0 {
+        return 0;
+    }
+    count::one(Counter::NativeStacksSent);
+    1
 }

@@ -29,3 +29,16 @@ pub static RING_WAKE_BYTES: Global<u64> = Global::new(0);
 /// 1 when off-CPU time is recorded: only then are threads tracked.
 #[unsafe(no_mangle)]
 pub static TRACK_THREADS: Global<u32> = Global::new(0);
+/// `task_struct.stack`, bytes.
+#[unsafe(no_mangle)]
+pub static TASK_STACK: Global<u32> = Global::new(0);
+/// Where on a kernel stack the registers of user code begin, in bytes, for kernels without
+/// `bpf_task_pt_regs` (before 5.15); 0 where it is there.
+#[unsafe(no_mangle)]
+pub static STACK_USER_REGS: Global<u32> = Global::new(0);
+/// 1 when native frames are recorded.
+#[unsafe(no_mangle)]
+pub static NATIVE: Global<u32> = Global::new(0);
+/// 1 when kernel frames are recorded.
+#[unsafe(no_mangle)]
+pub static KERNEL: Global<u32> = Global::new(0);

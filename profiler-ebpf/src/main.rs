@@ -27,13 +27,16 @@
 mod count;
 mod emit;
 mod globals;
+mod kernel_stack;
 mod life;
 mod maps;
 mod off_cpu;
 mod on_cpu;
 mod scratch;
 mod task;
+mod unwinder;
 mod user_memory;
+mod user_registers;
 mod walker;
 
 /// The verifier proves that no path reaches it.

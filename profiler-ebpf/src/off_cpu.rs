@@ -6,6 +6,7 @@
 //! of the stretch is known, and goes out with the stack's hash. What a thread was switched out
 //! with lies in its own entry, so it may come back on any CPU.
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -16,9 +17,12 @@ use profiler_common::thread::{OffReason, Stretch, ThreadEntry, tracked_slot};
 use crate::count;
 use crate::emit::{finish_sample, send_header};
 use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_PID, TASK_RAN, TASK_STATE};
+use crate::kernel_stack::{kernel_stack, with_native_frames};
 use crate::maps::{PROCESSES, THREADS, TRACKED};
-use crate::scratch::{SLOT_OFF_CPU, copy_words, scratch};
+use crate::scratch::{SLOT_OFF_CPU, copy_words, native, scratch};
 use crate::task::field;
+use crate::unwinder::unwind_stack;
+use crate::user_registers::read_user_registers;
 use crate::walker::walk_stack;
 
 /// Where `sched_switch` passes `prev_state`; `NO_STATE` where it does not.
@@ -73,7 +77,14 @@ fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> 
             OffReason::Blocked
         };
         // SAFETY: the map's value; the run queue's lock keeps others off this thread.
-        switched_out(unsafe { &mut *thread }, prev_tid, prev, reason, now);
+        switched_out(
+            ctx.as_ptr(),
+            unsafe { &mut *thread },
+            prev_tid,
+            prev,
+            reason,
+            now,
+        );
     }
     let next: *const u8 = ctx.arg(PREV + 1);
     // SAFETY: `next` is a task, `pid` one of its fields.
@@ -101,7 +112,14 @@ fn tracked(tid: u32) -> Option<*mut ThreadEntry> {
 }
 
 #[inline(always)]
-fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: OffReason, now: u64) {
+fn switched_out(
+    ctx: *mut core::ffi::c_void,
+    thread: &mut ThreadEntry,
+    tid: u32,
+    prev: *const u8,
+    reason: OffReason,
+    now: u64,
+) {
     let tgid = thread.tgid;
     let Some(process) = PROCESSES.get_ptr(&tgid) else {
         // A thread is tracked for a target only, and no target is ever taken out.
@@ -139,6 +157,9 @@ fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: Off
         )
     };
     walk_stack(SLOT_OFF_CPU, fsbase);
+    if with_native_frames() {
+        native_stack(ctx);
+    }
     if let Some(ended) = thread.switched_out(now, ran_ns) {
         send_stretch(tgid, tid, now, &ended);
     }
@@ -146,6 +167,18 @@ fn switched_out(thread: &mut ThreadEntry, tid: u32, prev: *const u8, reason: Off
     thread.stack = s.header.stack;
     thread.reason = reason as u32;
     finish_sample(SLOT_OFF_CPU);
+}
+
+/// The native stack of a thread that waits: the kernel's part, and what it was entered from.
+#[inline(always)]
+fn native_stack(ctx: *mut core::ffi::c_void) {
+    let Some(n) = native(SLOT_OFF_CPU) else {
+        count::one(Counter::Internal);
+        return;
+    };
+    let kernel = kernel_stack(ctx, n);
+    let user = read_user_registers(SLOT_OFF_CPU);
+    unwind_stack(SLOT_OFF_CPU, kernel, user);
 }
 
 #[inline(always)]

@@ -2,6 +2,7 @@
 //! interrupt (an NMI where a hardware clock is used), anywhere; may not sleep, fault, take a lock
 //! or insert into a map.
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
     bpf_probe_read_kernel,
@@ -10,16 +11,20 @@ use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind};
+use profiler_common::unwind::in_user_mode;
 
 use crate::count;
 use crate::emit::finish_sample;
 use crate::globals::TASK_FSBASE;
+use crate::kernel_stack::{kernel_stack, with_native_frames};
 use crate::maps::PROCESSES;
-use crate::scratch::{SLOT_ON_CPU, copy_words, scratch};
+use crate::scratch::{SLOT_ON_CPU, copy_words, native, scratch};
+use crate::unwinder::unwind_stack;
+use crate::user_registers::read_user_registers;
 use crate::walker::walk_stack;
 
 #[perf_event]
-pub fn on_cpu(_ctx: PerfEventContext) -> u32 {
+pub fn on_cpu(ctx: PerfEventContext) -> u32 {
     // SAFETY: helpers without arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (pid_tgid >> 32) as u32;
@@ -52,8 +57,33 @@ pub fn on_cpu(_ctx: PerfEventContext) -> u32 {
         stack: 0,
     };
     walk_stack(SLOT_ON_CPU, current_fsbase());
+    if with_native_frames() {
+        native_stack(&ctx);
+    }
     finish_sample(SLOT_ON_CPU);
     0
+}
+
+/// The native stack, from what was interrupted: user code, or the kernel on its behalf.
+#[inline(always)]
+fn native_stack(ctx: &PerfEventContext) {
+    let Some(n) = native(SLOT_ON_CPU) else {
+        count::one(Counter::Internal);
+        return;
+    };
+    let interrupted = ctx.as_ptr().cast::<u64>().cast_const();
+    for (index, word) in n.regs.iter_mut().enumerate() {
+        // SAFETY: the program's context begins with the registers (`struct bpf_perf_event_data`).
+        *word = unsafe { core::ptr::read_volatile(interrupted.add(index)) };
+    }
+    if in_user_mode(&n.regs) {
+        n.unwind.registers.set_from_pt_regs(&n.regs);
+        unwind_stack(SLOT_ON_CPU, 0, 1);
+    } else {
+        let kernel = kernel_stack(ctx.as_ptr(), n);
+        let user = read_user_registers(SLOT_ON_CPU);
+        unwind_stack(SLOT_ON_CPU, kernel, user);
+    }
 }
 
 /// The current thread's pointer to its own data. The kernel stores it at `clone` and

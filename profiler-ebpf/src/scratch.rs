@@ -7,11 +7,17 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use profiler_common::event::EventHeader;
 use profiler_common::layout::ProcessEntry;
+use profiler_common::unwind::{Segments, StackBlock, Tokens, USER_REGS_WORDS, Unwind};
 use profiler_common::walk::{Frame, MAX_FRAMES, Walk, WalkCache};
 
 /// One area for each program that walks.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
+
+/// The same for native stacks, which need as much again. The record lies in it as it goes out:
+/// header, then tokens.
+#[btf_map]
+pub static NATIVE_SCRATCH: PerCpuArray<Native, 2> = PerCpuArray::new();
 
 /// The slot of `on_cpu`.
 pub const SLOT_ON_CPU: u32 = 0;
@@ -30,12 +36,35 @@ pub struct Scratch {
 
 const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
 
+/// At most 32 KiB, too.
+#[repr(C)]
+pub struct Native {
+    pub unwind: Unwind,
+    pub block: StackBlock,
+    pub segments: Segments,
+    /// What the kernel keeps of the interrupted thread.
+    pub regs: [u64; USER_REGS_WORDS],
+    pub header: EventHeader,
+    pub tokens: Tokens,
+}
+
+const _: () = assert!(size_of::<Native>() <= 32 << 10);
+
 /// This CPU's scratch. Two live references to one slot would be wrong: a program takes its slot
 /// once and hands the number, not the reference, to the functions that it calls.
 #[inline(always)]
 pub fn scratch(slot: u32) -> Option<&'static mut Scratch> {
     // SAFETY: the value lives as long as the map, and one program at a time uses a CPU's slot.
     SCRATCH.get_ptr_mut(slot).map(|ptr| unsafe { &mut *ptr })
+}
+
+/// This CPU's scratch for native stacks, under the same condition.
+#[inline(always)]
+pub fn native(slot: u32) -> Option<&'static mut Native> {
+    // SAFETY: as above.
+    NATIVE_SCRATCH
+        .get_ptr_mut(slot)
+        .map(|ptr| unsafe { &mut *ptr })
 }
 
 /// Copies a map's value, a word at a time. A plain assignment becomes a call of `memmove`, which

@@ -8,7 +8,8 @@
 use profiler_common::walk::{self, MAX_STEPS};
 
 use crate::count;
-use crate::scratch::scratch;
+use crate::globals::NATIVE;
+use crate::scratch::{native, scratch};
 use crate::user_memory::UserMemory;
 
 const RUN_STEPS: u32 = 33;
@@ -22,12 +23,21 @@ pub extern "C" fn walk_step(slot: u32) -> u32 {
     let Some(scratch) = scratch(slot) else {
         return 0;
     };
+    let segments = if NATIVE.load() == 0 {
+        None
+    } else {
+        match native(slot) {
+            Some(native) => Some(&mut native.segments),
+            None => return 0,
+        }
+    };
     let more = walk::step(
         &UserMemory,
         &scratch.process,
         &mut scratch.walk,
         &mut scratch.cache,
         &mut scratch.frames,
+        segments,
     );
     more as u32
 }
@@ -52,6 +62,11 @@ pub extern "C" fn walk_run(slot: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn walk_begin(slot: u32, fsbase: u64) -> u32 {
     let Some(s) = scratch(slot) else { return 0 };
+    if NATIVE.load() != 0
+        && let Some(native) = native(slot)
+    {
+        native.segments.clear();
+    }
     walk::begin(&UserMemory, &s.process, fsbase, &mut s.walk, &mut s.cache) as u32
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use gimli::{AttributeValue, EndianSlice, LittleEndian, UnitOffset};
 use object::{Object, ObjectSection};
-use profiler_common::layout::{FrameKind, NONE, WalkLayout, WitnessKind};
+use profiler_common::layout::{EntryKind, FrameKind, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 use pyscry::process::RemoteMemory;
 use pyscry::python::layout::{CodeCount, PythonLayout};
@@ -40,6 +40,7 @@ const STRUCTURES: [&str; 19] = [
     "PyThreadState",
     "PyTypeObject",
     "_PyCFrame",
+    "CFrame",
     "_PyInterpreterFrame",
     "_PyRuntimeState",
 ];
@@ -418,6 +419,26 @@ fn walk_layout(minor: u8, s: &Structures<'_>) -> WalkLayout {
             _ => code("co_linetable"),
         },
         tstate_interp: s.near("PyThreadState.interp"),
+        tstate_cframe: match minor {
+            10 | 11 => s.near("PyThreadState.cframe"),
+            _ => NONE,
+        },
+        cframe_previous: match minor {
+            10 => s.near("CFrame.previous"),
+            11 => s.near("_PyCFrame.previous"),
+            _ => NONE,
+        },
+        frame_is_entry: match minor {
+            11 => frame("is_entry"),
+            _ => NONE,
+        },
+        entry_kind: match minor {
+            ..=9 => EntryKind::None as u8,
+            10 => EntryKind::EveryFrame as u8,
+            11 => EntryKind::Flag as u8,
+            _ => EntryKind::EntryFrame as u8,
+        },
+        pad: 0,
     }
 }
 
@@ -449,6 +470,11 @@ fn compare_walk(minor: u8, ours: &WalkLayout, s: &Structures<'_>, c: &mut Compar
         code_name,
         code_line_table,
         tstate_interp,
+        tstate_cframe,
+        cframe_previous,
+        frame_is_entry,
+        entry_kind,
+        pad,
     );
 }
 
@@ -631,6 +657,7 @@ fn compare_constants(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut
             (walk.frame_code, 8),
             (walk.frame_instr, instr),
             (walk.frame_owner, 1),
+            (walk.frame_is_entry, 1),
         ],
     );
     block(
@@ -642,6 +669,7 @@ fn compare_constants(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut
             (walk.tstate_interp, 8),
             (walk.tstate_frame, 8),
             (walk.tstate_thread_id, 8),
+            (walk.tstate_cframe, 8),
         ],
     );
     let code = s.size("PyCodeObject");

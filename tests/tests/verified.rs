@@ -8,6 +8,8 @@ const CEILING: u32 = 100_000;
 fn verified_instructions_are_few_and_counted_alike() {
     let options = LoadOptions {
         off_cpu: true,
+        native: true,
+        kernel: true,
         ..LoadOptions::default()
     };
     let told = Programs::load(&options)

@@ -6,8 +6,9 @@ use super::cache::WalkCache;
 use super::witness::WITNESS_UNREAD;
 use super::{Frame, MAX_FRAMES, Walk, WalkStatus};
 use crate::hash;
-use crate::layout::{FrameKind, NONE, ProcessEntry, WalkLayout};
+use crate::layout::{EntryKind, FrameKind, NONE, ProcessEntry, WalkLayout};
 use crate::mem::{Fault, Memory, u8_at, u32_at, u64_at};
+use crate::unwind::Segments;
 
 /// `PyFrameObject` from `f_back` (after the object's head) to `f_lasti`, 3.8 to 3.10.
 const OBJECT_FROM: u16 = 24;
@@ -24,6 +25,8 @@ pub(super) struct Fields {
     code: u64,
     instr: u64,
     owner: u8,
+    /// 3.11: the oldest frame of an activation of the interpreter's loop.
+    is_entry: bool,
 }
 
 /// A `PyFrameObject`: they lie anywhere, so each is read alone.
@@ -37,6 +40,7 @@ fn object_fields<M: Memory>(mem: &M, layout: &WalkLayout, frame: u64) -> Result<
         code: u64_at(block, layout.frame_code.wrapping_sub(OBJECT_FROM)),
         instr: u32_at(block, layout.frame_instr.wrapping_sub(OBJECT_FROM)) as u64,
         owner: 0,
+        is_entry: false,
     })
 }
 
@@ -52,6 +56,7 @@ pub(super) fn interpreter_fields(bytes: &[u8; INTERPRETER_BYTES], layout: &WalkL
         } else {
             u8_at(bytes, layout.frame_owner)
         },
+        is_entry: layout.frame_is_entry != NONE && u8_at(bytes, layout.frame_is_entry) != 0,
     }
 }
 
@@ -66,6 +71,18 @@ fn lasti(layout: &WalkLayout, fields: &Fields) -> i32 {
     }
 }
 
+/// The frames up to here, from the last `CFrame` on, are run by the activation that the next one
+/// lies on.
+#[inline(always)]
+fn pass_cframe<M: Memory>(mem: &M, layout: &WalkLayout, walk: &mut Walk, segments: &mut Segments) {
+    if walk.cframe == 0 {
+        return;
+    }
+    segments.push(walk.cframe, walk.depth);
+    let previous = walk.cframe.wrapping_add(layout.cframe_previous as u64);
+    walk.cframe = mem.read_u64(previous).unwrap_or(0);
+}
+
 /// Takes the frame that `walk` stands at. Returns its caller, 0 at the outermost frame.
 #[inline(always)]
 pub(super) fn take<M: Memory>(
@@ -74,6 +91,7 @@ pub(super) fn take<M: Memory>(
     walk: &mut Walk,
     cache: &mut WalkCache,
     frames: &mut [Frame; MAX_FRAMES],
+    segments: Option<&mut Segments>,
 ) -> Result<u64, WalkStatus> {
     let layout = &process.layout;
     let read = if layout.frame_kind == FrameKind::Object as u8 {
@@ -83,6 +101,9 @@ pub(super) fn take<M: Memory>(
     };
     let fields = read.map_err(|Fault| WalkStatus::FrameUnreadable)?;
     if layout.frame_owner != NONE && fields.owner >= layout.entry_owner {
+        if let Some(segments) = segments {
+            segments.push(walk.frame, walk.depth);
+        }
         return Ok(fields.back);
     }
     cache.block.passed(walk.frame);
@@ -103,5 +124,10 @@ pub(super) fn take<M: Memory>(
     walk.depth = depth as u32 + 1;
     walk.hash = hash::fold(walk.hash, fields.code);
     walk.hash = hash::fold(walk.hash, ((witness as u64) << 32) | lasti as u32 as u64);
+    if let Some(segments) = segments
+        && (fields.is_entry || layout.entry_kind == EntryKind::EveryFrame as u8)
+    {
+        pass_cframe(mem, layout, walk, segments);
+    }
     Ok(fields.back)
 }

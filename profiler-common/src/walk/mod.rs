@@ -16,8 +16,9 @@ mod witness;
 
 use crate::counter::Counter;
 use crate::hash;
-use crate::layout::ProcessEntry;
+use crate::layout::{EntryKind, ProcessEntry};
 use crate::mem::Memory;
+use crate::unwind::Segments;
 
 pub use cache::WalkCache;
 pub use tstate::follow_path;
@@ -124,6 +125,8 @@ pub struct Walk {
     pub landmark: u64,
     /// Content hash so far.
     pub hash: u64,
+    /// The newest `CFrame` that was not passed; 0 behind the last, and where there are none.
+    pub cframe: u64,
     /// Steps done.
     pub steps: u32,
     /// The landmark moves to the current frame at this step.
@@ -144,6 +147,7 @@ impl Walk {
         frame: 0,
         landmark: 0,
         hash: 0,
+        cframe: 0,
         steps: 0,
         next_landmark: 1,
         depth: 0,
@@ -169,6 +173,7 @@ pub fn begin<M: Memory>(
             cache.next_walk(newest.epoch);
             walk.frame = newest.frame;
             walk.landmark = newest.frame;
+            walk.cframe = newest.cframe;
             true
         }
         Err(status) => {
@@ -179,7 +184,8 @@ pub fn begin<M: Memory>(
 }
 
 /// Takes one frame: stores it in `frames`, or skips it where it is an entry frame, and goes on
-/// to its caller. Returns whether to step on; if not, `walk.status` says why.
+/// to its caller. Where on the C stack it belongs is noted in `segments`, if they are asked for.
+/// Returns whether to step on; if not, `walk.status` says why.
 #[inline(always)]
 pub fn step<M: Memory>(
     mem: &M,
@@ -187,8 +193,9 @@ pub fn step<M: Memory>(
     walk: &mut Walk,
     cache: &mut WalkCache,
     frames: &mut [Frame; MAX_FRAMES],
+    segments: Option<&mut Segments>,
 ) -> bool {
-    let status = match frame::take(mem, process, walk, cache, frames) {
+    let status = match frame::take(mem, process, walk, cache, frames, segments) {
         Ok(0) => {
             walk.frame = 0;
             WalkStatus::Complete
@@ -222,6 +229,36 @@ pub fn finish(walk: &mut Walk) -> u64 {
     ))
 }
 
+/// Brings the segments of a complete walk in line with its frames.
+///
+/// In 3.10 `CFrame` and frame are linked, and unlinked, one shortly after the other
+/// (`_PyEval_EvalFrameDefault` in `Python/ceval.c`): a thread that is met in between has one more
+/// of the one than of the other. The oldest belong together, always.
+#[inline(always)]
+pub fn align_segments<M: Memory>(
+    mem: &M,
+    process: &ProcessEntry,
+    walk: &Walk,
+    segments: &mut Segments,
+) {
+    let layout = &process.layout;
+    if layout.entry_kind != EntryKind::EveryFrame as u8
+        || walk.status != WalkStatus::Complete as u32
+    {
+        return;
+    }
+    if walk.cframe == 0 {
+        // The last one passed is the thread state's own, which no frame belongs to.
+        segments.shift(1);
+        return;
+    }
+    let previous = walk.cframe.wrapping_add(layout.cframe_previous as u64);
+    if mem.read_u64(previous).unwrap_or(0) != 0 {
+        segments.push(walk.cframe, walk.depth + 1);
+        segments.shift(-1);
+    }
+}
+
 /// A whole walk in one call, for the host.
 pub fn run<M: Memory>(
     mem: &M,
@@ -230,13 +267,21 @@ pub fn run<M: Memory>(
     walk: &mut Walk,
     cache: &mut WalkCache,
     frames: &mut [Frame; MAX_FRAMES],
+    mut segments: Option<&mut Segments>,
 ) -> u64 {
+    if let Some(segments) = segments.as_deref_mut() {
+        segments.clear();
+    }
     if begin(mem, process, fsbase, walk, cache) {
         for _ in 0..MAX_STEPS {
-            if !step(mem, process, walk, cache, frames) {
+            let more = step(mem, process, walk, cache, frames, segments.as_deref_mut());
+            if !more {
                 break;
             }
         }
+    }
+    if let Some(segments) = segments {
+        align_segments(mem, process, walk, segments);
     }
     finish(walk)
 }

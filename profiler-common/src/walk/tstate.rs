@@ -43,6 +43,8 @@ pub fn follow_path<M: Memory>(mem: &M, path: &TstatePath, base: u64) -> Result<u
 pub(super) struct Newest {
     /// The thread's newest frame.
     pub(super) frame: u64,
+    /// The newest `CFrame`, 0 where there are none.
+    pub(super) cframe: u64,
     /// The epoch of witnesses, where the interpreter tells.
     pub(super) epoch: Option<u64>,
 }
@@ -87,7 +89,16 @@ pub(super) fn newest_frame<M: Memory>(
     }
     let interp = u64_at(block, layout.tstate_interp.wrapping_sub(TSTATE_FROM));
     let epoch = code_epoch(mem, process, interp);
-    Ok(Newest { frame, epoch })
+    let cframe = if layout.tstate_cframe == NONE {
+        0
+    } else {
+        u64_at(block, layout.tstate_cframe.wrapping_sub(TSTATE_FROM))
+    };
+    Ok(Newest {
+        frame,
+        cframe,
+        epoch,
+    })
 }
 
 /// The epoch of the witnesses that this walk reads, where the interpreter tells.

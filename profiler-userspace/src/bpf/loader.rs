@@ -121,6 +121,10 @@ pub struct LoadOptions {
     pub ring_bytes: u32,
     /// Threads that can be tracked.
     pub threads: u32,
+    /// Unwind native frames.
+    pub native: bool,
+    /// Take the kernel's frames.
+    pub kernel: bool,
 }
 
 impl Default for LoadOptions {
@@ -130,6 +134,8 @@ impl Default for LoadOptions {
             off_cpu_min_ns: 0,
             ring_bytes: 4 << 20,
             threads: 16_384,
+            native: false,
+            kernel: false,
         }
     }
 }
@@ -174,6 +180,10 @@ impl Prepared {
             .override_global("TASK_TGID", &kernel.task_tgid, true)
             .override_global("TASK_STATE", &kernel.task_state, true)
             .override_global("TASK_RAN", &kernel.task_ran, true)
+            .override_global("TASK_STACK", &kernel.task_stack, true)
+            .override_global("STACK_USER_REGS", &kernel.stack_user_regs, true)
+            .override_global("NATIVE", &u32::from(options.native), true)
+            .override_global("KERNEL", &u32::from(options.kernel), true)
             .override_global("OFF_CPU_MIN_NS", &options.off_cpu_min_ns, true)
             .override_global("RING_WAKE_BYTES", &wake, true)
             .override_global("TRACK_THREADS", &track, true)

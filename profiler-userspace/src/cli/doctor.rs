@@ -154,6 +154,8 @@ fn switches(programs: &mut Result<Programs, LoadError>) -> Finding {
 fn options() -> LoadOptions {
     LoadOptions {
         off_cpu: true,
+        native: true,
+        kernel: true,
         ..LoadOptions::default()
     }
 }

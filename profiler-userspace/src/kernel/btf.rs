@@ -307,6 +307,30 @@ impl Btf {
             .collect()
     }
 
+    /// Whether an enum of this name has this enumerator.
+    ///
+    /// # Errors
+    /// [`BtfError::Malformed`].
+    pub fn has_enumerator(&self, name: &str, enumerator: &str) -> Result<bool> {
+        for found in &self.types {
+            let bytes = match found.kind {
+                Kind::Enum => 8,
+                Kind::Enum64 => 12,
+                _ => continue,
+            };
+            if found.name == 0 || self.string(found.name)? != name {
+                continue;
+            }
+            for index in 0..found.vlen {
+                let of_name = u32_of(&self.type_section, found.tail + bytes * index)?;
+                if self.string(of_name)? == enumerator {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     fn arg_type(&self, id: u32) -> Result<ArgType> {
         let (_, found) = self.resolve(id)?;
         if found.kind == Kind::Ptr && found.size_or_type != 0 {

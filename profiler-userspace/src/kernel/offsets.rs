@@ -1,5 +1,7 @@
 //! The running kernel's own offsets, read from its BTF and set as constants of the BPF programs.
 
+use profiler_common::unwind::USER_REGS_BYTES;
+
 use super::btf::{ArgType, Btf, BtfError};
 
 /// How `sched_switch` passes its arguments (`include/trace/events/sched.h`).
@@ -26,9 +28,17 @@ pub struct KernelOffsets {
     pub task_state: u32,
     /// `task_struct.se.sum_exec_runtime`.
     pub task_ran: u32,
+    /// `task_struct.stack`.
+    pub task_stack: u32,
+    /// Where on a kernel stack the registers of user code begin; 0 where a helper tells.
+    pub stack_user_regs: u32,
     /// Where `sched_switch` passes what.
     pub switch: SwitchForm,
 }
+
+/// Bytes of a kernel stack, of kernels that have no helper for what lies at its end: `THREAD_SIZE`
+/// without KASAN (`arch/x86/include/asm/page_64_types.h`, up to 5.14).
+const STACK_BYTES: u32 = 16 << 10;
 
 impl KernelOffsets {
     /// Finds them.
@@ -53,6 +63,12 @@ impl KernelOffsets {
                 .offset_of("task_struct", &["__state"])
                 .or_else(|_| btf.offset_of("task_struct", &["state"]))?,
             task_ran: btf.offset_of("task_struct", &["se", "sum_exec_runtime"])?,
+            task_stack: btf.offset_of("task_struct", &["stack"])?,
+            stack_user_regs: if btf.has_enumerator("bpf_func_id", "BPF_FUNC_task_pt_regs")? {
+                0
+            } else {
+                STACK_BYTES - USER_REGS_BYTES as u32
+            },
             switch,
         })
     }

@@ -2,7 +2,7 @@
 //! `_PyRuntime` (`Include/internal/pycore_runtime.h` in 3.13,
 //! `Include/internal/pycore_debug_offsets.h` later).
 
-use profiler_common::layout::{FrameKind, NONE, WalkLayout, WitnessKind};
+use profiler_common::layout::{EntryKind, FrameKind, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 use profiler_common::mem::Memory;
 
@@ -250,6 +250,11 @@ pub fn layout<M: Memory>(mem: &M, runtime: u64) -> Result<PythonLayout, DebugOff
             code_name: near(p.code_name)?,
             code_line_table: near(p.code_line_table)?,
             tstate_interp: near(p.tstate_interp)?,
+            tstate_cframe: NONE,
+            cframe_previous: NONE,
+            frame_is_entry: NONE,
+            entry_kind: EntryKind::EntryFrame as u8,
+            pad: 0,
         },
         runtime_interpreters: at(p.runtime_interpreters)?,
         runtime_tss_key: tss_key_offset(version.minor),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use profiler_common::layout::{PROCESS_READY, ProcessEntry};
+use profiler_common::layout::{MappingsRef, PROCESS_READY, ProcessEntry};
 use profiler_common::mem::Memory;
 
 use super::code_count;
@@ -149,6 +149,7 @@ pub fn of_located(pid: u32, located: Located) -> Result<Python, InspectError> {
         code_count,
         tstate,
         layout: layout.walk,
+        mappings: MappingsRef::default(),
     };
     Ok(Python {
         pid,

@@ -5,7 +5,7 @@
 //! its internal structures within a minor version, and these were compared with first and late
 //! ones where both could be had.
 
-use profiler_common::layout::{FrameKind, NONE, WalkLayout, WitnessKind};
+use profiler_common::layout::{EntryKind, FrameKind, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 
 use super::layout::{CodeCount, PythonLayout};
@@ -38,6 +38,11 @@ const OBJECT_FRAMES: WalkLayout = WalkLayout {
     code_name: 0x70,
     code_line_table: 0x78,
     tstate_interp: 0x10,
+    tstate_cframe: NONE,
+    cframe_previous: NONE,
+    frame_is_entry: NONE,
+    entry_kind: EntryKind::None as u8,
+    pad: 0,
 };
 
 /// `_PyInterpreterFrame` and `PyCodeObject` of 3.11 (`Include/internal/pycore_frame.h`).
@@ -60,6 +65,11 @@ const FRAMES_3_11: WalkLayout = WalkLayout {
     code_name: 0x78,
     code_line_table: 0x88,
     tstate_interp: 0x10,
+    tstate_cframe: 0x38,
+    cframe_previous: 0x10,
+    frame_is_entry: 0x44,
+    entry_kind: EntryKind::Flag as u8,
+    pad: 0,
 };
 
 /// The same of 3.12.
@@ -74,6 +84,10 @@ const FRAMES_3_12: WalkLayout = WalkLayout {
     code_instrs: 0xc0,
     code_version: 0x5c,
     code_first_line: 0x44,
+    tstate_cframe: NONE,
+    cframe_previous: NONE,
+    frame_is_entry: NONE,
+    entry_kind: EntryKind::EntryFrame as u8,
     ..FRAMES_3_11
 };
 
@@ -107,6 +121,9 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
             walk: WalkLayout {
                 frame_instr: 0x60,
                 lasti_unit: 2,
+                tstate_cframe: 0x30,
+                cframe_previous: 0x8,
+                entry_kind: EntryKind::EveryFrame as u8,
                 ..OBJECT_FRAMES
             },
             interpreters: 0x20,

@@ -71,7 +71,7 @@ impl Collector {
             Some(EventKind::OffCpu) => self.off_cpu(&header),
             Some(EventKind::Exec) => target.executed(header.generation),
             Some(EventKind::ThreadStart) => self.meet(header.tid),
-            Some(EventKind::ThreadEnd) => {}
+            Some(EventKind::ThreadEnd | EventKind::Native) => {}
             None => self.counters.add(Counter::Internal, 1),
         }
     }

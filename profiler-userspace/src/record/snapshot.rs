@@ -77,7 +77,15 @@ impl Snapshot {
             let mut walk = Walk::NEW;
             // No thread pointer: no thread state belongs to this thread, and the walk says so.
             let fsbase = pointers.get(&tid).copied().unwrap_or(0);
-            let hash = walk::run(&mem, &entry, fsbase, &mut walk, &mut cache, &mut frames);
+            let hash = walk::run(
+                &mem,
+                &entry,
+                fsbase,
+                &mut walk,
+                &mut cache,
+                &mut frames,
+                None,
+            );
             if !unseen(tid) {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use profiler_common::layout::ProcessEntry;
+use profiler_common::layout::{MappingsRef, ProcessEntry};
 use profiler_common::walk::Frame;
 
 use crate::process::RemoteMemory;
@@ -36,6 +36,8 @@ pub struct Target {
     next_try: Instant,
     last_error: Option<InspectError>,
     earlier: CodeStats,
+    /// What of the process is code, as the kernel finds it.
+    pub mappings: MappingsRef,
 }
 
 impl Target {
@@ -50,6 +52,7 @@ impl Target {
             next_try: Instant::now(),
             last_error: None,
             earlier: CodeStats::default(),
+            mappings: MappingsRef::default(),
         }
     }
 
@@ -93,7 +96,10 @@ impl Target {
     #[must_use]
     pub fn entry(&self) -> ProcessEntry {
         match &self.program {
-            Some(program) => program.entry,
+            Some(program) => ProcessEntry {
+                mappings: self.mappings,
+                ..program.entry
+            },
             None => ProcessEntry {
                 generation: self.generation,
                 flags: 0,
@@ -101,6 +107,7 @@ impl Target {
                 tstate: profiler_common::layout::TstatePath::default(),
                 code_count: 0,
                 layout: NO_LAYOUT,
+                mappings: self.mappings,
             },
         }
     }
@@ -216,5 +223,10 @@ const NO_LAYOUT: profiler_common::layout::WalkLayout = {
         code_name: NONE,
         code_line_table: NONE,
         tstate_interp: NONE,
+        tstate_cframe: NONE,
+        cframe_previous: NONE,
+        frame_is_entry: NONE,
+        entry_kind: 0,
+        pad: 0,
     }
 };

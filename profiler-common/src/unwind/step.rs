@@ -1,0 +1,366 @@
+//! One frame: find where it ends, note what it is, and go to its caller.
+
+use core::mem::MaybeUninit;
+
+use super::registers::{Registers, SIGCONTEXT_WORDS};
+use super::rule::{CfaKind, REG_RBP, REG_RSP, RaKind, RbpKind, Rule};
+use super::segments::Segments;
+use super::stack::StackBlock;
+use super::table::{Tables, find_mapping, find_row};
+use super::token::Token;
+use crate::counter::Counter;
+use crate::hash;
+use crate::mem::{Fault, Memory};
+
+/// Tokens of a native stack at most.
+pub const MAX_TOKENS: usize = 3072;
+/// Segments that one frame can hold: one, and a second where the loop was inlined into itself.
+const SEGMENTS_OF_FRAME: u32 = 2;
+/// A frame of more bytes than this is read near its end.
+const NEAR: u64 = 960;
+/// What is read below the end of such a frame: the saved registers.
+const SAVED: u64 = 64;
+
+/// How an unwind ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum UnwindStatus {
+    /// Not yet.
+    Running = 0,
+    /// At the entry point of the thread or process.
+    Complete = 1,
+    /// The mappings of the process are not known (yet).
+    NotReady = 2,
+    /// The thread has no registers of 64-bit user code.
+    NoRegisters = 3,
+    /// At [`MAX_TOKENS`]; the root side is missing.
+    Truncated = 4,
+    /// A return address lies in no executable mapping that is known.
+    NoMapping = 5,
+    /// No rule covers the code, and frame pointers lead nowhere.
+    NoRule = 6,
+    /// The stack could not be read.
+    StackUnreadable = 7,
+    /// The caller's frame would not lie above.
+    NotAdvancing = 8,
+    /// A defect of ours: no scratch.
+    Internal = 9,
+}
+
+impl UnwindStatus {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Running,
+        Self::Complete,
+        Self::NotReady,
+        Self::NoRegisters,
+        Self::Truncated,
+        Self::NoMapping,
+        Self::NoRule,
+        Self::StackUnreadable,
+        Self::NotAdvancing,
+        Self::Internal,
+    ];
+
+    /// What counts such an end; `None` for the good one.
+    #[inline(always)]
+    #[must_use]
+    pub fn counter(self) -> Option<Counter> {
+        match self {
+            Self::Complete => None,
+            Self::NotReady => Some(Counter::UnwindNotReady),
+            Self::NoRegisters => Some(Counter::UnwindNoRegisters),
+            Self::Truncated => Some(Counter::UnwindTruncated),
+            Self::NoMapping => Some(Counter::UnwindNoMapping),
+            Self::NoRule => Some(Counter::UnwindNoRule),
+            Self::StackUnreadable => Some(Counter::UnwindStackUnreadable),
+            Self::NotAdvancing => Some(Counter::UnwindNotAdvancing),
+            Self::Running | Self::Internal => Some(Counter::Internal),
+        }
+    }
+
+    /// From the wire; what is not known is a defect of ours.
+    #[must_use]
+    pub fn from_u8(raw: u8) -> Self {
+        Self::ALL
+            .get(raw as usize)
+            .copied()
+            .unwrap_or(Self::Internal)
+    }
+}
+
+/// What is known of the code at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The number of its rule; 0 is that no rule covers it.
+    Rule(u16),
+    /// It lies in no executable mapping.
+    NoMapping,
+}
+
+/// Where an unwind stands.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Unwind {
+    /// The registers of the frame at hand.
+    pub registers: Registers,
+    /// Content hash so far.
+    pub hash: u64,
+    /// Tokens stored.
+    pub count: u32,
+    /// An [`UnwindStatus`].
+    pub status: u32,
+    /// Frames that were passed by their frame pointers, for want of a rule.
+    pub by_frame_pointer: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl Unwind {
+    /// One that has not begun.
+    pub const NEW: Self = Self {
+        registers: Registers::NONE,
+        hash: 0,
+        count: 0,
+        status: UnwindStatus::Running as u32,
+        by_frame_pointer: 0,
+        pad: 0,
+    };
+}
+
+/// What the unwind passed, from the leaf on.
+pub type Tokens = [Token; MAX_TOKENS];
+
+/// Forgets the last unwind: another one begins.
+#[inline(always)]
+pub fn begin(unwind: &mut Unwind, block: &mut StackBlock) {
+    unwind.hash = 0;
+    unwind.count = 0;
+    unwind.status = UnwindStatus::Running as u32;
+    unwind.by_frame_pointer = 0;
+    unwind.pad = 0;
+    block.forget();
+}
+
+/// Folds the tokens that others stored into the hash: those of the kernel.
+#[inline(always)]
+pub fn fold_tokens(unwind: &mut Unwind, tokens: &Tokens, most: u32) {
+    for index in 0..most {
+        if index >= unwind.count {
+            break;
+        }
+        if let Some(token) = tokens.get(index as usize) {
+            unwind.hash = hash::fold(unwind.hash, token.0);
+        }
+    }
+}
+
+#[inline(always)]
+fn push(unwind: &mut Unwind, tokens: &mut Tokens, token: Token) -> Result<(), UnwindStatus> {
+    let index = unwind.count;
+    // For the verifier.
+    if index > MAX_TOKENS as u32 - 1 {
+        return Err(UnwindStatus::Truncated);
+    }
+    // SAFETY: just checked.
+    unsafe { *tokens.as_mut_ptr().add(index as usize) = token };
+    unwind.count = index + 1;
+    unwind.hash = hash::fold(unwind.hash, token.0);
+    Ok(())
+}
+
+/// Where the frame at hand ends, by its rule.
+#[inline(always)]
+fn cfa<M: Memory>(
+    mem: &M,
+    registers: &Registers,
+    block: &mut StackBlock,
+    rule: &Rule,
+) -> Result<u64, UnwindStatus> {
+    let base = registers.get(rule.reg).ok_or(UnwindStatus::NoRule)?;
+    let mut at = base.wrapping_add(rule.cfa_offset as i64 as u64);
+    if rule.cfa == CfaKind::Register as u8 {
+        return Ok(at);
+    }
+    if rule.cfa == CfaKind::Plt as u8 {
+        let pushed = (registers.pc & 15) >= rule.cfa_second as u64;
+        return Ok(at.wrapping_add((pushed as u64) << 3));
+    }
+    if rule.cfa == CfaKind::DerefIndexed as u8 {
+        let index = registers.get(rule.index).ok_or(UnwindStatus::NoRule)?;
+        at = at.wrapping_add(index << 3);
+    } else if rule.cfa != CfaKind::Deref as u8 {
+        return Err(UnwindStatus::NoRule);
+    }
+    let found = block.word(mem, at, registers.sp());
+    let found = found.map_err(|Fault| UnwindStatus::StackUnreadable)?;
+    Ok(found.wrapping_add(rule.cfa_second as i64 as u64))
+}
+
+/// A frame of code that no rule covers: its caller's frame pointer and the return address lie
+/// where its own frame pointer says (System V ABI for x86-64, 3.2.2).
+const BY_FRAME_POINTER: Rule = Rule {
+    cfa: CfaKind::Register as u8,
+    reg: REG_RBP,
+    index: 0,
+    rbp: RbpKind::AtCfa as u8,
+    ra: RaKind::AtCfa as u8,
+    pad: 0,
+    ra_offset: -8,
+    cfa_offset: 16,
+    cfa_second: 0,
+    rbp_offset: -16,
+};
+
+/// Goes from a signal's frame to the code that it interrupted.
+#[inline(always)]
+fn leave_signal<M: Memory>(
+    mem: &M,
+    registers: &mut Registers,
+    block: &mut StackBlock,
+    rule: &Rule,
+) -> Result<(), UnwindStatus> {
+    let at = registers.general[REG_RSP as usize].wrapping_add(rule.cfa_offset as i64 as u64);
+    let mut bytes = MaybeUninit::uninit();
+    let bytes = mem
+        .read_block::<{ SIGCONTEXT_WORDS * 8 }>(at, &mut bytes)
+        .map_err(|Fault| UnwindStatus::StackUnreadable)?;
+    let mut words = [0u64; SIGCONTEXT_WORDS];
+    for (index, word) in words.iter_mut().enumerate() {
+        // SAFETY: the block is as long as the words; the read has no alignment to keep.
+        *word = unsafe { core::ptr::read_unaligned(bytes.as_ptr().add(index * 8).cast()) };
+    }
+    registers.set_from_sigcontext(&words);
+    // The code may have run on another stack.
+    block.forget();
+    Ok(())
+}
+
+/// Passes the frame at hand, whose code is `found`. Returns whether to go on; if not,
+/// `unwind.status` says why.
+#[inline(always)]
+pub fn step<M: Memory>(
+    mem: &M,
+    rule: impl Fn(u16) -> Option<Rule>,
+    found: Found,
+    unwind: &mut Unwind,
+    block: &mut StackBlock,
+    segments: &mut Segments,
+    tokens: &mut Tokens,
+) -> bool {
+    match pass(mem, rule, found, unwind, block, segments, tokens) {
+        Ok(()) => true,
+        Err(status) => {
+            unwind.status = status as u32;
+            false
+        }
+    }
+}
+
+#[inline(always)]
+fn pass<M: Memory>(
+    mem: &M,
+    rule: impl Fn(u16) -> Option<Rule>,
+    found: Found,
+    unwind: &mut Unwind,
+    block: &mut StackBlock,
+    segments: &mut Segments,
+    tokens: &mut Tokens,
+) -> Result<(), UnwindStatus> {
+    let pc = unwind.registers.pc;
+    let exact = unwind.registers.exact != 0;
+    // A thread that was started without call frame information has 0 behind its first frame.
+    if pc == 0 && !exact {
+        return Err(UnwindStatus::Complete);
+    }
+    let token = Token::code(pc, exact);
+    let mut rule = match found {
+        Found::Rule(number) => rule(number).unwrap_or(Rule::NONE),
+        // An instruction that was interrupted is code, mapped or not.
+        Found::NoMapping if exact => Rule::NONE,
+        Found::NoMapping => return Err(UnwindStatus::NoMapping),
+    };
+    if rule.cfa == CfaKind::Signal as u8 {
+        push(unwind, tokens, token)?;
+        return leave_signal(mem, &mut unwind.registers, block, &rule);
+    }
+    let sp = unwind.registers.sp();
+    if rule.cfa == CfaKind::None as u8 {
+        rule = BY_FRAME_POINTER;
+        unwind.by_frame_pointer += 1;
+    }
+    let cfa = match cfa(mem, &unwind.registers, block, &rule) {
+        Ok(cfa) if cfa > sp => cfa,
+        other => {
+            push(unwind, tokens, token)?;
+            return Err(match other {
+                Ok(_) => UnwindStatus::NotAdvancing,
+                Err(status) => status,
+            });
+        }
+    };
+    // What an activation of the interpreter's loop runs stands on the leaf side of its C frame.
+    for _ in 0..SEGMENTS_OF_FRAME {
+        if let Some(frames) = segments.place(sp, cfa) {
+            push(unwind, tokens, Token::python(frames))?;
+        }
+    }
+    push(unwind, tokens, token)?;
+    if rule.ra == RaKind::End as u8 {
+        return Err(UnwindStatus::Complete);
+    }
+    let around = if cfa.wrapping_sub(sp) > NEAR {
+        cfa.wrapping_sub(SAVED)
+    } else {
+        sp
+    };
+    let unreadable = |Fault| UnwindStatus::StackUnreadable;
+    let caller = cfa.wrapping_add(rule.ra_offset as i64 as u64);
+    let caller = block.word(mem, caller, around).map_err(unreadable)?;
+    let frame_pointer = unwind.registers.frame_pointer();
+    let frame_pointer = if rule.rbp == RbpKind::Same as u8 {
+        frame_pointer
+    } else if rule.rbp == RbpKind::AtCfa as u8 {
+        let at = cfa.wrapping_add(rule.rbp_offset as i64 as u64);
+        Some(block.word(mem, at, around).map_err(unreadable)?)
+    } else if rule.rbp == RbpKind::AtRbp as u8 {
+        match frame_pointer {
+            Some(own) => {
+                let at = own.wrapping_add(rule.rbp_offset as i64 as u64);
+                Some(block.word(mem, at, around).map_err(unreadable)?)
+            }
+            None => None,
+        }
+    } else {
+        None
+    };
+    unwind.registers.set_caller(caller, cfa, frame_pointer);
+    Ok(())
+}
+
+/// A whole unwind in one call, for the host: through the mappings in `table`, `count` of them.
+pub fn run<M: Memory, T: Tables>(
+    mem: &M,
+    tables: &T,
+    (table, count): (u32, u32),
+    unwind: &mut Unwind,
+    block: &mut StackBlock,
+    segments: &mut Segments,
+    tokens: &mut Tokens,
+) {
+    loop {
+        let pc = unwind.registers.lookup_pc();
+        let found = match find_mapping(tables, table, count, pc) {
+            None => Found::NoMapping,
+            Some(mapping) if mapping.table == 0 => Found::Rule(0),
+            Some(mapping) => {
+                let address = pc.wrapping_sub(mapping.bias);
+                Found::Rule(find_row(tables, mapping.table, address).unwrap_or(0))
+            }
+        };
+        let rule = |number| tables.rule(number);
+        if !step(mem, rule, found, unwind, block, segments, tokens) {
+            return;
+        }
+    }
+}
