@@ -4,6 +4,7 @@
 //! - [`kernel`]: what the running kernel is: its BTF, its offsets.
 //! - [`process`]: a target from outside.
 //! - [`elf`]: a target's files.
+//! - [`unwind`]: rows of rules for the kernel, out of call frame information.
 //! - [`python`]: CPython in a target.
 //! - [`bpf`]: the programs in the kernel.
 //! - [`record`]: a recording.
@@ -20,3 +21,4 @@ pub mod privilege;
 pub mod process;
 pub mod python;
 pub mod record;
+pub mod unwind;

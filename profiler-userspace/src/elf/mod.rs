@@ -86,7 +86,26 @@ impl ElfImage {
     }
 }
 
-impl Elf<'_> {
+impl<'data> Elf<'data> {
+    /// Parses the headers of an image that is in our memory, such as a target's vDSO.
+    ///
+    /// # Errors
+    /// What is wrong with it, when it is no 64-bit little-endian ELF file.
+    pub fn of_image(image: &'data [u8]) -> Result<Self, object::Error> {
+        ElfFile64::parse(image).map(|file| Self { file })
+    }
+
+    /// The build id that the linker left in a note (`NT_GNU_BUILD_ID`), mostly 20 bytes.
+    #[must_use]
+    pub fn build_id(&self) -> Option<&'data [u8]> {
+        self.file.build_id().ok().flatten()
+    }
+
+    /// The headers, for what takes them apart further.
+    pub(crate) fn file(&self) -> &ElfFile64<'data, LittleEndian> {
+        &self.file
+    }
+
     /// A defined symbol, from the dynamic table or, in files that are not stripped, the full one.
     #[must_use]
     pub fn symbol(&self, name: &str) -> Option<Symbol> {

@@ -1,0 +1,168 @@
+//! `.eh_frame`, or `.debug_frame`, as functions and their rules (DWARF 5, 6.4; the Linux Standard
+//! Base, 10.6).
+
+use gimli::{
+    BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, EndianSlice,
+    FrameDescriptionEntry, LittleEndian, PartialFrameDescriptionEntry, Register, RegisterRule,
+    UnwindContext, UnwindContextStorage, UnwindSection, UnwindTableRow,
+};
+use profiler_common::unwind::{REG_RIP, Rule};
+
+use super::functions::{Functions, TooMany};
+use super::image::{Frames, Image};
+use super::rule::rule;
+
+/// Bytes that what is common to functions may have. Each function runs its instructions anew, so
+/// that the time it takes is bounded by this and the size of the file.
+const MAX_COMMON_BYTES: usize = 256;
+
+/// The section.
+type Reader<'data> = EndianSlice<'data, LittleEndian>;
+type Common<'data> = CommonInformationEntry<Reader<'data>>;
+
+/// The memory of a function's rows while they are read: rules for as many registers as x86-64 has
+/// ones that anybody restores, and some states to come back to. What the compilers write needs two.
+/// gimli's own is several times as large, which takes time to copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Storage;
+
+impl UnwindContextStorage<usize> for Storage {
+    type Rules = [(Register, RegisterRule<usize>); 36];
+    type Stack = Box<[UnwindTableRow<usize, Self>; 6]>;
+}
+
+/// Reads all functions. The second value counts what could not be said or read.
+pub(super) fn read(
+    image: &Image<'_, '_>,
+    frames: &Frames<'_>,
+) -> Result<(Functions, usize), TooMany> {
+    match frames {
+        Frames::EhFrame(section) => {
+            let bases = image.bases(section.address);
+            let mut frames = EhFrame::new(section.data, LittleEndian);
+            frames.set_address_size(8);
+            Compiler::new(image, &frames, &bases).run()
+        }
+        Frames::DebugFrame(section) => {
+            let bases = image.bases(section.address);
+            let mut frames = DebugFrame::new(section.data, LittleEndian);
+            frames.set_address_size(8);
+            Compiler::new(image, &frames, &bases).run()
+        }
+    }
+}
+
+struct Compiler<'a, 'data, S: UnwindSection<Reader<'data>>> {
+    image: &'a Image<'a, 'data>,
+    section: &'a S,
+    bases: &'a BaseAddresses,
+    context: UnwindContext<usize, Storage>,
+    functions: Functions,
+    unsupported: usize,
+    /// The common entry that was used last: mostly it is used again.
+    common: Option<(usize, Common<'data>)>,
+}
+
+impl<'a, 'data, S: UnwindSection<Reader<'data>>> Compiler<'a, 'data, S> {
+    fn new(image: &'a Image<'a, 'data>, section: &'a S, bases: &'a BaseAddresses) -> Self {
+        Self {
+            image,
+            section,
+            bases,
+            context: UnwindContext::new_in(),
+            functions: Functions::default(),
+            unsupported: 0,
+            common: None,
+        }
+    }
+
+    fn run(mut self) -> Result<(Functions, usize), TooMany> {
+        let mut entries = self.section.entries(self.bases);
+        loop {
+            match entries.next() {
+                Ok(Some(CieOrFde::Fde(partial))) => match self.parse(&partial) {
+                    Some(entry) => self.function(&entry)?,
+                    None => self.unsupported += 1,
+                },
+                Ok(Some(CieOrFde::Cie(_))) => {}
+                Ok(None) => break,
+                // What follows cannot be found any more.
+                Err(_) => {
+                    self.unsupported += 1;
+                    break;
+                }
+            }
+        }
+        self.functions.sort();
+        Ok((self.functions, self.unsupported))
+    }
+
+    fn parse(
+        &mut self,
+        partial: &PartialFrameDescriptionEntry<'_, S, Reader<'data>>,
+    ) -> Option<FrameDescriptionEntry<Reader<'data>>> {
+        let Self { common, .. } = self;
+        let entry = partial.parse(|section, bases, offset| {
+            let at: usize = gimli::UnwindOffset::into(offset);
+            match common {
+                Some((known, entry)) if *known == at => Ok(entry.clone()),
+                _ => {
+                    let entry = section.cie_from_offset(bases, offset)?;
+                    *common = Some((at, entry.clone()));
+                    Ok(entry)
+                }
+            }
+        });
+        let entry = entry.ok()?;
+        let common = entry.cie();
+        (common.entry_len() <= MAX_COMMON_BYTES
+            && common.return_address_register() == Register(REG_RIP.into()))
+        .then_some(entry)
+    }
+
+    /// Adds a function, if it is one: linkers leave entries behind whose functions they removed.
+    fn function(&mut self, entry: &FrameDescriptionEntry<Reader<'data>>) -> Result<(), TooMany> {
+        let start = entry.initial_address();
+        let Some(code_end) = self.image.code_end(start) else {
+            return Ok(());
+        };
+        let end = start.saturating_add(entry.len()).min(code_end);
+        if start >= end {
+            return Ok(());
+        }
+        self.functions.begin(start, end)?;
+        let trampoline = entry.is_signal_trampoline();
+        let Ok(mut table) = entry.rows(self.section, self.bases, &mut self.context) else {
+            self.unsupported += 1;
+            return Ok(());
+        };
+        // Rows follow each other without a gap.
+        let mut read_to = start;
+        loop {
+            match table.next_row() {
+                Ok(Some(row)) => {
+                    let (from, to) = (row.start_address(), row.end_address());
+                    read_to = to;
+                    if from >= end {
+                        break;
+                    }
+                    if from >= to {
+                        continue;
+                    }
+                    let rule = rule(row, self.section, trampoline).unwrap_or_else(|| {
+                        self.unsupported += 1;
+                        Rule::NONE
+                    });
+                    self.functions.push(from, rule)?;
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.unsupported += 1;
+                    self.functions.push(read_to, Rule::NONE)?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

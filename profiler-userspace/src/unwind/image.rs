@@ -1,0 +1,176 @@
+//! Where in an ELF file the code and its call frame information are.
+
+use gimli::{BaseAddresses, EhFrameHdr, EndianSlice, Pointer};
+use object::elf::{PF_X, PT_GNU_EH_FRAME, PT_LOAD, SHF_COMPRESSED};
+use object::read::elf::{ElfFile64, ElfSection64, FileHeader, ProgramHeader};
+use object::{LittleEndian, Object, ObjectSection, SectionFlags};
+
+/// Segments that are looked at. Linkers make four or five.
+const MAX_SEGMENTS: usize = 64;
+
+/// Sections that are looked at. Compilers that give each function its own do it in `.o` files.
+const MAX_SECTIONS: usize = 4096;
+
+/// A part of the file that is loaded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment<'data> {
+    /// First address.
+    pub(super) start: u64,
+    /// Address behind the last.
+    pub(super) end: u64,
+    /// What of it is in the file.
+    pub(super) data: &'data [u8],
+    /// Is code.
+    executable: bool,
+}
+
+/// A part of the file that has a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section<'data> {
+    /// First address.
+    pub(super) address: u64,
+    /// What of it is in the file.
+    pub(super) data: &'data [u8],
+}
+
+/// Which kind of call frame information there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Frames<'data> {
+    /// What unwinders use at run time.
+    EhFrame(Section<'data>),
+    /// What debuggers use.
+    DebugFrame(Section<'data>),
+}
+
+/// An ELF file, by its parts.
+#[derive(Debug)]
+pub(super) struct Image<'file, 'data> {
+    file: &'file ElfFile64<'data, LittleEndian>,
+    segments: Vec<Segment<'data>>,
+}
+
+impl<'file, 'data> Image<'file, 'data> {
+    pub(super) fn new(file: &'file ElfFile64<'data, LittleEndian>) -> Self {
+        let mut segments: Vec<_> = file
+            .elf_program_headers()
+            .iter()
+            .filter(|header| header.p_type(LittleEndian) == PT_LOAD)
+            .take(MAX_SEGMENTS)
+            .filter_map(|header| segment(file.data(), header))
+            .collect();
+        segments.sort_by_key(|segment| segment.start);
+        Self { file, segments }
+    }
+
+    /// The segments of code, in the order of their addresses.
+    pub(super) fn code(&self) -> impl Iterator<Item = Segment<'data>> {
+        self.segments
+            .iter()
+            .copied()
+            .filter(|segment| segment.executable)
+    }
+
+    /// The end of the segment of code that an address is in.
+    pub(super) fn code_end(&self, address: u64) -> Option<u64> {
+        self.code()
+            .find(|segment| (segment.start..segment.end).contains(&address))
+            .map(|segment| segment.end)
+    }
+
+    /// Where the file's execution begins.
+    pub(super) fn entry(&self) -> u64 {
+        self.file.elf_header().e_entry(LittleEndian)
+    }
+
+    /// A section's address and bytes.
+    pub(super) fn section(&self, name: &str) -> Option<Section<'data>> {
+        self.file
+            .sections()
+            .take(MAX_SECTIONS)
+            .find(|section| section.name_bytes() == Ok(name.as_bytes()))
+            .filter(|section| !is_compressed(section))
+            .and_then(|section| {
+                let data = section.data().ok()?;
+                Some(Section {
+                    address: section.address(),
+                    data,
+                })
+            })
+            .filter(|section| !section.data.is_empty())
+    }
+
+    /// The call frame information.
+    pub(super) fn frames(&self) -> Option<Frames<'data>> {
+        self.section(".eh_frame")
+            .or_else(|| self.frames_of_header())
+            .map(Frames::EhFrame)
+            .or_else(|| self.section(".debug_frame").map(Frames::DebugFrame))
+    }
+
+    /// What pointers in the call frame information may count from.
+    pub(super) fn bases(&self, frames: u64) -> BaseAddresses {
+        let mut bases = BaseAddresses::default().set_eh_frame(frames);
+        if let Some(text) = self.section(".text") {
+            bases = bases.set_text(text.address);
+        }
+        if let Some(got) = self.section(".got") {
+            bases = bases.set_got(got.address);
+        }
+        bases
+    }
+
+    /// `.eh_frame` of a file without section headers: its own header, `.eh_frame_hdr`, says where
+    /// it begins; where it ends, a zero says in it.
+    fn frames_of_header(&self) -> Option<Section<'data>> {
+        let header = self
+            .file
+            .elf_program_headers()
+            .iter()
+            .find(|header| header.p_type(LittleEndian) == PT_GNU_EH_FRAME)?;
+        let address = header.p_vaddr(LittleEndian);
+        let parsed = EhFrameHdr::from(EndianSlice::new(
+            self.bytes_from(address)?,
+            gimli::LittleEndian,
+        ))
+        .parse(&BaseAddresses::default().set_eh_frame_hdr(address), 8)
+        .ok()?;
+        let Pointer::Direct(address) = parsed.eh_frame_ptr() else {
+            return None;
+        };
+        let data = self.bytes_from(address)?;
+        Some(Section { address, data })
+    }
+
+    /// The bytes from an address to the end of its segment in the file.
+    fn bytes_from(&self, address: u64) -> Option<&'data [u8]> {
+        self.segments.iter().find_map(|segment| {
+            let from = usize::try_from(address.checked_sub(segment.start)?).ok()?;
+            segment.data.get(from..).filter(|data| !data.is_empty())
+        })
+    }
+}
+
+fn segment<'data>(
+    file: &'data [u8],
+    header: &object::elf::ProgramHeader64<LittleEndian>,
+) -> Option<Segment<'data>> {
+    let start = header.p_vaddr(LittleEndian);
+    let end = start.checked_add(header.p_memsz(LittleEndian))?;
+    let from = usize::try_from(header.p_offset(LittleEndian)).ok()?;
+    let len = usize::try_from(header.p_filesz(LittleEndian)).ok()?;
+    // An image may end earlier than it says; the code of what there is can be unwound all the same.
+    let behind = from.checked_add(len)?.min(file.len());
+    Some(Segment {
+        start,
+        end,
+        data: file.get(from..behind).unwrap_or_default(),
+        executable: header.p_flags(LittleEndian) & PF_X != 0,
+    })
+}
+
+fn is_compressed(section: &ElfSection64<'_, '_, LittleEndian>) -> bool {
+    match section.flags() {
+        SectionFlags::Elf { sh_flags } => sh_flags & u64::from(SHF_COMPRESSED) != 0,
+        _ => false,
+    }
+}
