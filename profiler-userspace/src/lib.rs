@@ -7,6 +7,7 @@
 //! - [`python`]: CPython in a target.
 //! - [`bpf`]: the programs in the kernel.
 //! - [`record`]: a recording.
+//! - [`symbols`]: names of native and kernel code.
 //! - [`output`]: the files it writes.
 //! - [`cli`]: the command line.
 #![warn(missing_docs)]
@@ -20,3 +21,4 @@ pub mod privilege;
 pub mod process;
 pub mod python;
 pub mod record;
+pub mod symbols;
