@@ -8,6 +8,7 @@
 //! - [`python`]: CPython in a target.
 //! - [`bpf`]: the programs in the kernel.
 //! - [`record`]: a recording.
+//! - [`symbols`]: names of native and kernel code.
 //! - [`output`]: the files it writes.
 //! - [`cli`]: the command line.
 #![warn(missing_docs)]
@@ -21,4 +22,5 @@ pub mod privilege;
 pub mod process;
 pub mod python;
 pub mod record;
+pub mod symbols;
 pub mod unwind;
