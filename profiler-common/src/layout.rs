@@ -134,6 +134,9 @@ pub const PROCESS_COUNT_OF_INTERPRETER: u32 = 2;
 /// [`ProcessEntry::code_count`] is an address.
 pub const PROCESS_COUNT_OF_PROCESS: u32 = 4;
 
+/// The process runs no Python: none of its threads has a thread state.
+pub const PROCESS_WITHOUT_PYTHON: u32 = 8;
+
 /// What the kernel knows of one target process: the value of the map `PROCESSES`, by tgid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

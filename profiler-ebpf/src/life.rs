@@ -6,7 +6,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind};
-use profiler_common::layout::PROCESS_READY;
+use profiler_common::layout::{PROCESS_READY, PROCESS_WITHOUT_PYTHON};
 use profiler_common::thread::{OffReason, THREAD_NEW, THREAD_ON, ThreadEntry, tracked_slot};
 
 use crate::count;
@@ -110,7 +110,8 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: the map's value. What was known of the old program must not be used again.
     let generation = unsafe {
-        (*process).flags &= !PROCESS_READY;
+        (*process).flags &= !(PROCESS_READY | PROCESS_WITHOUT_PYTHON);
+        (*process).mappings.table = 0;
         (*process).generation += 1;
         (*process).generation
     };

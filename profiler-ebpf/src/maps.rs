@@ -44,8 +44,10 @@ pub const RULE_CACHE_SLOTS: usize = 1 << 15;
 pub const RULE_SLOTS: usize = 1 << 15;
 /// Tables at most: of files, and of processes.
 pub const TABLE_SLOTS: usize = 1 << 13;
+/// `BPF_F_MMAPABLE`: written through a mapping.
+pub const MMAPABLE: usize = 1 << 10;
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: tables are written through a mapping, and differ in size.
-pub const TABLE_FLAGS: usize = 1 << 10 | 1 << 12;
+pub const TABLE_FLAGS: usize = MMAPABLE | 1 << 12;
 
 /// Tables of rows by file, and of mappings by process (`profiler_common::unwind`). Userspace puts
 /// them in and takes them out whole; number 0 stays empty.
@@ -54,7 +56,7 @@ pub static TABLES: ArrayOfMaps<Array<Chunk, 1, TABLE_FLAGS>, TABLE_SLOTS> = Arra
 
 /// All rules that rows name. Userspace appends; a rule never changes.
 #[btf_map]
-pub static RULES: Array<Rule, RULE_SLOTS> = Array::new();
+pub static RULES: Array<Rule, RULE_SLOTS, MMAPABLE> = Array::new();
 
 /// Numbers of rules that were found before: slot = low bits of the key, overwritten on a miss,
 /// without a lock. A slot is one word, of the key's high bits and the number.

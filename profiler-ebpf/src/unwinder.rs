@@ -7,8 +7,8 @@
 use profiler_common::counter::Counter;
 use profiler_common::hash;
 use profiler_common::unwind::{
-    self, CHUNK_WORDS, Found, MAX_TOKENS, Rule, Tables, UnwindStatus, find_mapping, find_row,
-    rule_key,
+    self, CHUNK_WORDS, Found, MAX_TOKENS, Rule, TABLE_PENDING, Tables, UnwindStatus, find_mapping,
+    find_row, rule_key,
 };
 use profiler_common::walk;
 
@@ -27,6 +27,8 @@ pub const KERNEL_FRAMES: u32 = 127;
 
 /// What [`find_rule`] returns where there is no mapping; numbers of rules are less.
 const NO_MAPPING: u32 = 1 << 16;
+/// What it returns where the table is not there yet.
+const PENDING: u32 = NO_MAPPING + 1;
 /// The cache's slots hold the key's high bits and the rule's number.
 const NUMBER_BITS: u64 = 0xffff;
 
@@ -82,6 +84,7 @@ pub extern "C" fn find_rule(slot: u32) -> u32 {
     let number = match find_mapping(&Maps, mappings.table, mappings.count, pc) {
         None => return NO_MAPPING,
         Some(mapping) if mapping.table == 0 => 0,
+        Some(mapping) if mapping.table == TABLE_PENDING => return PENDING,
         Some(mapping) => find_row(&Maps, mapping.table, pc.wrapping_sub(mapping.bias)).unwrap_or(0),
     };
     let key = rule_key(mappings.generation, pc);
@@ -104,7 +107,7 @@ pub extern "C" fn unwind_step(slot: u32) -> u32 {
         s.process.mappings.generation,
         n.unwind.registers.lookup_pc(),
     );
-    let mut number = NO_MAPPING;
+    let number;
     let mut cached = 0;
     if let Some(place) = RULE_CACHE.get_ptr(key as u32 & (RULE_CACHE_SLOTS as u32 - 1)) {
         // SAFETY: as in `find_rule`.
@@ -113,13 +116,12 @@ pub extern "C" fn unwind_step(slot: u32) -> u32 {
     if (cached ^ key) & !NUMBER_BITS == 0 {
         number = (cached & NUMBER_BITS) as u32;
     } else {
-        let found = find_rule(slot);
-        if found < NO_MAPPING {
-            number = found;
-        }
+        number = find_rule(slot);
     }
     let found = if number < NO_MAPPING {
         Found::Rule(number as u16)
+    } else if number == PENDING {
+        Found::Pending
     } else {
         Found::NoMapping
     };

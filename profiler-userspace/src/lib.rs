@@ -7,6 +7,7 @@
 //! - [`unwind`]: rows of rules for the kernel, out of call frame information.
 //! - [`python`]: CPython in a target.
 //! - [`bpf`]: the programs in the kernel.
+//! - [`native`]: native code of a target, and the kernel's tables for it.
 //! - [`record`]: a recording.
 //! - [`symbols`]: names of native and kernel code.
 //! - [`output`]: the files it writes.
@@ -17,6 +18,7 @@ pub mod bpf;
 pub mod cli;
 pub mod elf;
 pub mod kernel;
+pub mod native;
 pub mod output;
 pub mod privilege;
 pub mod process;

@@ -22,7 +22,7 @@ pub use segments::{MAX_SEGMENTS, Segments};
 pub use stack::StackBlock;
 pub use step::{Found, MAX_TOKENS, Tokens, Unwind, UnwindStatus, begin, fold_tokens, run, step};
 pub use table::{
-    CHUNK_WORDS, Chunk, HEADER_WORDS, MAPPING_WORDS, Mapping, PAGE_BYTES, Tables, find_mapping,
-    find_row, row, row_low, row_rule, rule_key,
+    CHUNK_WORDS, Chunk, HEADER_WORDS, MAPPING_WORDS, Mapping, PAGE_BYTES, TABLE_PENDING, Tables,
+    find_mapping, find_row, row, row_low, row_rule, rule_key,
 };
 pub use token::{Token, TokenKind};

@@ -6,7 +6,7 @@ use super::registers::{Registers, SIGCONTEXT_WORDS};
 use super::rule::{CfaKind, REG_RBP, REG_RSP, RaKind, RbpKind, Rule};
 use super::segments::Segments;
 use super::stack::StackBlock;
-use super::table::{Tables, find_mapping, find_row};
+use super::table::{TABLE_PENDING, Tables, find_mapping, find_row};
 use super::token::Token;
 use crate::counter::Counter;
 use crate::hash;
@@ -96,6 +96,8 @@ pub enum Found {
     Rule(u16),
     /// It lies in no executable mapping.
     NoMapping,
+    /// The table of its file is not there yet.
+    Pending,
 }
 
 /// Where an unwind stands.
@@ -279,6 +281,10 @@ fn pass<M: Memory>(
         // An instruction that was interrupted is code, mapped or not.
         Found::NoMapping if exact => Rule::NONE,
         Found::NoMapping => return Err(UnwindStatus::NoMapping),
+        Found::Pending => {
+            push(unwind, tokens, token)?;
+            return Err(UnwindStatus::NotReady);
+        }
     };
     if rule.cfa == CfaKind::Signal as u8 {
         push(unwind, tokens, token)?;
@@ -353,6 +359,7 @@ pub fn run<M: Memory, T: Tables>(
         let found = match find_mapping(tables, table, count, pc) {
             None => Found::NoMapping,
             Some(mapping) if mapping.table == 0 => Found::Rule(0),
+            Some(mapping) if mapping.table == TABLE_PENDING => Found::Pending,
             Some(mapping) => {
                 let address = pc.wrapping_sub(mapping.bias);
                 Found::Rule(find_row(tables, mapping.table, address).unwrap_or(0))

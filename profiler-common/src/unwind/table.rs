@@ -23,6 +23,9 @@ pub const HEADER_WORDS: u32 = 2;
 /// Words of one mapping.
 pub const MAPPING_WORDS: u32 = 8;
 
+/// In place of the number of a table: it will come.
+pub const TABLE_PENDING: u32 = u32::MAX;
+
 /// Steps of the search for a row: a page has at most 65,536.
 const ROW_STEPS: u32 = 17;
 /// Steps of the search for a mapping: at most 65,535 of them.
@@ -67,7 +70,7 @@ pub struct Mapping {
     pub end: u64,
     /// What the loader added to the addresses that the file states: the load bias.
     pub bias: u64,
-    /// Its table of rows; 0 when it has none.
+    /// Its table of rows; 0 when it has none, [`TABLE_PENDING`] when it is not there yet.
     pub table: u32,
 }
 

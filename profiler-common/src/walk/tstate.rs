@@ -9,8 +9,8 @@ use core::mem::MaybeUninit;
 use super::WalkStatus;
 use super::witness::lasting_epoch;
 use crate::layout::{
-    NONE, PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS, PROCESS_READY, ProcessEntry,
-    TSTATE_PATH_MAX, TstatePath,
+    NONE, PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS, PROCESS_READY,
+    PROCESS_WITHOUT_PYTHON, ProcessEntry, TSTATE_PATH_MAX, TstatePath,
 };
 use crate::mem::{Fault, Memory, u64_at};
 
@@ -57,7 +57,11 @@ pub(super) fn newest_frame<M: Memory>(
     fsbase: u64,
 ) -> Result<Newest, WalkStatus> {
     if process.flags & PROCESS_READY == 0 || process.tstate.len == 0 {
-        return Err(WalkStatus::NotReady);
+        return Err(if process.flags & PROCESS_WITHOUT_PYTHON == 0 {
+            WalkStatus::NotReady
+        } else {
+            WalkStatus::NoThreadState
+        });
     }
     // A thread between clone() and its first instruction has no thread pointer.
     if fsbase == 0 {

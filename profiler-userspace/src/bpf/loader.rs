@@ -14,6 +14,7 @@ use profiler_common::thread::{ThreadEntry, tracked_slot};
 use super::counters::Counters;
 use super::object::OBJECT;
 use super::perf::{Sampler, Scope};
+use super::tables::KernelTables;
 use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::{KernelOffsets, SwitchForm};
 
@@ -374,6 +375,16 @@ impl Programs {
         RingBuf::try_from(map).map_err(map_error("EVENTS"))
     }
 
+    /// Takes the tables for the unwind, which may take `most_bytes` of memory; there is one set.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`], [`LoadError::Missing`] the second time.
+    pub fn take_tables(&mut self, most_bytes: usize) -> Result<KernelTables, LoadError> {
+        let tables = self.ebpf.take_map("TABLES");
+        let rules = self.ebpf.take_map("RULES");
+        KernelTables::new(tables, rules, most_bytes)
+    }
+
     /// Makes a process a target, or changes what the kernel knows of it.
     ///
     /// # Errors
@@ -386,6 +397,14 @@ impl Programs {
         let mut map: HashMap<_, u32, ProcessEntry> =
             HashMap::try_from(map).map_err(map_error("PROCESSES"))?;
         map.insert(tgid, entry, 0).map_err(map_error("PROCESSES"))
+    }
+
+    /// The generation of a process, as the kernel has it.
+    #[must_use]
+    pub fn process_generation(&self, tgid: u32) -> Option<u32> {
+        let map = self.ebpf.map("PROCESSES")?;
+        let map: HashMap<_, u32, ProcessEntry> = HashMap::try_from(map).ok()?;
+        map.get(&tgid, 0).ok().map(|entry| entry.generation)
     }
 
     fn threads_map(&self) -> Result<HashMap<&MapData, u32, ThreadEntry>, LoadError> {

@@ -4,6 +4,7 @@ pub mod counters;
 pub mod loader;
 pub mod object;
 pub mod perf;
+pub mod tables;
 pub mod verified;
 
 pub use loader::LoadError;

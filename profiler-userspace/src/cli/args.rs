@@ -110,12 +110,34 @@ pub struct RecordArgs {
         requires_if(ArgPredicate::IsPresent, "off_cpu")
     )]
     pub off_cpu_min: Option<Duration>,
+    /// Show native frames as well: C, C++ and Rust code, in the true order with Python's. What the
+    /// interpreter does between two functions is left out; --native=all shows it.
+    #[arg(
+        short, long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true,
+        default_missing_value = "folded"
+    )]
+    pub native: Option<NativeArg>,
+    /// Show the kernel's frames as well [default: with --native].
+    #[arg(long, overrides_with = "no_kernel")]
+    pub kernel: bool,
+    /// Leave the kernel's frames out.
+    #[arg(long)]
+    pub no_kernel: bool,
     /// Sample by events of the target's threads, not of the CPUs.
     #[arg(long, hide = true, conflicts_with = "off_cpu")]
     pub per_thread_events: bool,
     /// Program to launch and record, with its arguments, after `--`.
     #[arg(last = true, value_name = "PROGRAM", conflicts_with = "pid")]
     pub program: Vec<OsString>,
+}
+
+/// Which native frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NativeArg {
+    /// Without what the interpreter does between two functions.
+    Folded,
+    /// All of them.
+    All,
 }
 
 /// The options of doctor.

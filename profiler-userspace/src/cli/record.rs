@@ -10,7 +10,7 @@ use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use profiler_common::counter::{Class, Counter};
 
-use super::args::{Format, RecordArgs};
+use super::args::{Format, NativeArg, RecordArgs};
 use super::say;
 use crate::bpf::LoadError;
 use crate::bpf::object::IS_STALE;
@@ -19,7 +19,9 @@ use crate::output::{flamegraph, folded, text::one_line};
 use crate::privilege;
 use crate::record::session::Progress;
 use crate::record::target::Target;
-use crate::record::{Mode, RecordError, RecordOptions, Recording, Stopped, TargetChoice, record};
+use crate::record::{
+    Mode, NativeFrames, RecordError, RecordOptions, Recording, Stopped, TargetChoice, record,
+};
 
 /// Runs the subcommand. The exit code is that of a launched program that ended by itself.
 ///
@@ -76,6 +78,13 @@ fn options(args: &RecordArgs) -> anyhow::Result<RecordOptions> {
         mode,
         duration: args.duration,
         threads: args.threads,
+        native: match args.native {
+            None => NativeFrames::None,
+            Some(NativeArg::Folded) => NativeFrames::Folded,
+            Some(NativeArg::All) => NativeFrames::All,
+        },
+        kernel: (args.kernel || args.native.is_some()) && !args.no_kernel,
+        tell: say::message,
     })
 }
 
@@ -321,6 +330,9 @@ fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> String {
              --off-cpu"
         };
         let _infallible = writeln!(text, "Nothing was recorded: {reason}.");
+    }
+    for note in &recording.notes {
+        let _infallible = writeln!(text, "Note: {note}.");
     }
     if let Some(error) = &recording.not_ready {
         let _infallible = writeln!(text, "No Python names: {error}.");

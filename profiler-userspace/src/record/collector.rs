@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use profiler_common::counter::Counter;
 use profiler_common::event::{EVENT_SINCE_BEFORE, EventHeader, EventKind};
 use profiler_common::thread::{OffReason, STACK_UNKNOWN};
+use profiler_common::unwind::UnwindStatus;
 use profiler_common::walk::WalkStatus;
 
 use super::names::Unnamed;
 use super::profile::{Key, Leaf, Profile, Unit};
 use super::snapshot::Snapshot;
-use super::stacks::Stacks;
+use super::stacks::{NativePart, Stacks};
 use super::target::Target;
 use crate::bpf::counters::Counters;
 
@@ -71,7 +72,15 @@ impl Collector {
             Some(EventKind::OffCpu) => self.off_cpu(&header),
             Some(EventKind::Exec) => target.executed(header.generation),
             Some(EventKind::ThreadStart) => self.meet(header.tid),
-            Some(EventKind::ThreadEnd | EventKind::Native) => {}
+            Some(EventKind::ThreadEnd) => {}
+            Some(EventKind::Native) => self.stacks.expect(
+                header.stack,
+                NativePart {
+                    tokens: EventHeader::tokens(record).collect(),
+                    status: UnwindStatus::from_u8(header.status),
+                    mappings: header.value as u32,
+                },
+            ),
             None => self.counters.add(Counter::Internal, 1),
         }
     }
@@ -81,6 +90,7 @@ impl Collector {
             self.stacks.insert(
                 header.stack,
                 WalkStatus::from_u8(header.status),
+                header.kind == EventKind::Stack as u8,
                 EventHeader::frames(record),
                 |frame| target.resolve(header.generation, frame),
             );

@@ -6,7 +6,10 @@
 
 pub mod collector;
 pub mod launch;
+pub mod merge;
+pub mod name_native;
 pub mod names;
+mod native_target;
 pub mod options;
 pub mod profile;
 pub mod session;
@@ -14,6 +17,6 @@ pub mod snapshot;
 pub mod stacks;
 pub mod target;
 
-pub use options::{Mode, RecordOptions, TargetChoice};
+pub use options::{Mode, NativeFrames, RecordOptions, TargetChoice};
 pub use profile::Profile;
 pub use session::{RecordError, Recording, Stopped, record};

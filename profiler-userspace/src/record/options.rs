@@ -29,6 +29,18 @@ pub enum Mode {
     },
 }
 
+/// Which frames below Python's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NativeFrames {
+    /// None.
+    #[default]
+    None,
+    /// Native code, without what the interpreter does between two Python functions.
+    Folded,
+    /// All native code.
+    All,
+}
+
 /// All choices.
 #[derive(Clone, Debug)]
 pub struct RecordOptions {
@@ -40,4 +52,10 @@ pub struct RecordOptions {
     pub duration: Option<Duration>,
     /// Keep threads apart.
     pub threads: bool,
+    /// Native frames.
+    pub native: NativeFrames,
+    /// The kernel's frames.
+    pub kernel: bool,
+    /// Hears of what takes long.
+    pub tell: fn(&str),
 }

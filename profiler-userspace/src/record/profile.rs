@@ -146,6 +146,7 @@ fn text(frame: &FrameText) -> String {
         } => {
             format!("{} ({})", clean(name), clean(file))
         }
+        FrameText::Native(text) => clean(text),
         FrameText::Marker(marker) => (*marker).to_owned(),
     }
 }

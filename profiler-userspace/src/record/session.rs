@@ -1,12 +1,13 @@
 //! Drives a recording from its beginning to its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use profiler_common::counter::Counter;
+use profiler_common::layout::EntryKind;
 use profiler_common::thread::{
     OffReason, RAN_UNKNOWN, STACK_OF_START, STACK_UNKNOWN, THREAD_NEW, THREAD_OFF, THREAD_UNSEEN,
     ThreadEntry,
@@ -18,14 +19,18 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::collector::{Collector, leaf};
 use super::launch::{LaunchError, Launched};
+use super::name_native::{Interpreter, name_native};
 use super::names::ThreadNames;
-use super::options::{Mode, RecordOptions, TargetChoice};
+use super::native_target::NativeTarget;
+use super::options::{Mode, NativeFrames, RecordOptions, TargetChoice};
 use super::profile::Unit;
 use super::snapshot::Snapshot;
 use super::target::Target;
 use crate::bpf::counters::Counters;
+use crate::bpf::tables::TablesError;
 use crate::bpf::{LoadError, LoadOptions, Programs};
 use crate::process::{pidfd, proc_file};
+use crate::python::locate::LocateError;
 use crate::python::{InspectError, Version};
 
 /// How often the ring buffer is read when nothing wakes us.
@@ -62,6 +67,9 @@ pub enum RecordError {
     /// The kernel side failed.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The unwind tables could not be loaded.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
     /// The system failed.
     #[error("{doing}: {source}")]
     System {
@@ -118,6 +126,10 @@ pub struct Recording {
     launched: Option<Launched>,
     /// The target's command line.
     pub command: String,
+    /// What somebody should know of its native frames.
+    pub notes: Vec<String>,
+    /// Bytes of the unwind tables in the kernel, and how many rules they name.
+    pub tables: Option<(usize, usize)>,
 }
 
 impl Recording {
@@ -179,6 +191,8 @@ struct Session {
     events: AsyncFd<RingBuf<MapData>>,
     collector: Collector,
     names: ThreadNames,
+    native: Option<NativeTarget>,
+    notes: Vec<String>,
     command: String,
     begin_ns: u64,
     begin: Instant,
@@ -199,7 +213,7 @@ pub fn record(
         .build()
         .map_err(system("cannot start the event loop"))?;
     runtime.block_on(async {
-        let mut session = Session::open(options)?;
+        let mut session = Session::open(options).await?;
         on_start(&session.target);
         let stopped = session.run(on_progress).await?;
         session.close(stopped)
@@ -207,7 +221,7 @@ pub fn record(
 }
 
 impl Session {
-    fn open(options: RecordOptions) -> Result<Self, RecordError> {
+    async fn open(options: RecordOptions) -> Result<Self, RecordError> {
         let command = match &options.target {
             TargetChoice::Pid(pid) => proc_file::command_line(*pid).unwrap_or_default(),
             TargetChoice::Launch(words) => words
@@ -219,7 +233,7 @@ impl Session {
         let (mut target, launched) = match &options.target {
             TargetChoice::Pid(pid) => {
                 check_pid(*pid)?;
-                (Target::running(*pid)?, None)
+                (find_python(*pid, options.native)?, None)
             }
             TargetChoice::Launch(command) => {
                 let launched = Launched::prepare(command)?;
@@ -234,7 +248,20 @@ impl Session {
                 ..LoadOptions::default()
             },
         };
+        let load = LoadOptions {
+            native: options.native != NativeFrames::None,
+            kernel: options.kernel,
+            ..load
+        };
         let mut programs = Programs::load(&load)?;
+        let mut native = None;
+        if options.native != NativeFrames::None {
+            native = Some(NativeTarget::open(target.pid, &mut programs)?);
+        }
+        if let (Some(native), None) = (&mut native, &launched) {
+            native.look();
+            target.mappings = native.prepare().await?;
+        }
         let events = watch(programs.take_events()?, "cannot wait for the ring buffer")?;
         programs.set_process(target.pid, &target.entry())?;
         programs.attach_life()?;
@@ -281,6 +308,8 @@ impl Session {
             events,
             collector,
             names: ThreadNames::default(),
+            native,
+            notes: Vec::new(),
             command,
             begin_ns,
             begin,
@@ -318,6 +347,9 @@ impl Session {
                     if self.target.inspect_again() {
                         self.programs.set_process(self.target.pid, &self.target.entry())?;
                     }
+                }
+                () = changed(self.native.as_mut()) => {
+                    self.publish_native()?;
                 }
                 ready = self.events.readable_mut() => {
                     if let Ok(mut ready) = ready {
@@ -388,6 +420,7 @@ impl Session {
         for counter in Counter::ALL {
             counters.add(*counter, self.collector.counters.get(*counter));
         }
+        self.name_native(&mut counters);
         let codes = self.target.code_stats();
         counters.add(Counter::CodeGone, codes.gone);
         counters.add(Counter::CodeUnproven, codes.unproven);
@@ -408,7 +441,65 @@ impl Session {
             not_ready: self.target.take_error(),
             launched: self.launched,
             command: self.command,
+            notes: self.notes,
+            tables: self.native.as_ref().map(|native| native.code.memory()),
         })
+    }
+
+    /// Tells the kernel what is mapped now, and which tables there are.
+    fn publish_native(&mut self) -> Result<(), RecordError> {
+        // What it wrote before may say that the process executed another program.
+        let _more = self.drain();
+        let known = self.programs.process_generation(self.target.pid);
+        let Some(native) = &mut self.native else {
+            return Ok(());
+        };
+        if known != Some(self.target.entry().generation) {
+            // It did so just now: again when the record of it is here.
+            native.look_soon();
+            return Ok(());
+        }
+        if let Some(mappings) = native.publish()? {
+            self.target.mappings = mappings;
+            self.programs
+                .set_process(self.target.pid, &self.target.entry())?;
+        }
+        Ok(())
+    }
+
+    /// Names native frames and merges the stacks.
+    fn name_native(&mut self, counters: &mut Counters) {
+        if self.native.is_none() && !self.options.kernel {
+            return;
+        }
+        let code = self.native.as_ref().map(|native| &native.code);
+        let python = self.target.python().map(|python| Interpreter {
+            module: &python.module,
+            by_count: python.layout.walk.entry_kind == EntryKind::None as u8,
+        });
+        let by_count = python.is_some_and(|python| python.by_count);
+        let named = name_native(
+            &mut self.collector.stacks,
+            code,
+            self.target.pid,
+            python,
+            self.options.native,
+            self.options.tell,
+        );
+        if by_count {
+            // The kernel cannot tell, so it was not counted there.
+            let disagreed: BTreeSet<u64> = named.disagreed.iter().copied().collect();
+            let keys = self.collector.profile.keys();
+            let samples = keys.filter(|key| disagreed.contains(&key.stack)).count();
+            counters.add(Counter::MergeDisagreed, samples as u64);
+        }
+        self.notes = named.notes;
+        if let Some(code) = code {
+            let stats = code.stats();
+            counters.add(Counter::UnwindTablesRefused, stats.tables_refused);
+            counters.add(Counter::UnwindRulesRefused, stats.rules_refused);
+            counters.add(Counter::UnwindTablesMissing, stats.tables_missing);
+        }
     }
 
     /// The stretches that had not ended when the recording did. `ran` is what threads had run
@@ -457,6 +548,26 @@ impl Session {
         let missed = self.collector.snapshot.left_blocked().count() as u64;
         self.collector.counters.add(Counter::SwitchesMissed, missed);
         Ok(())
+    }
+}
+
+/// The Python of a process; with native frames, a process without one will do.
+fn find_python(pid: u32, native: NativeFrames) -> Result<Target, InspectError> {
+    match Target::running(pid) {
+        Err(InspectError::Locate(LocateError::NotPython { .. }))
+            if native != NativeFrames::None =>
+        {
+            Ok(Target::without_python(pid))
+        }
+        result => result,
+    }
+}
+
+/// Waits until the native code of the target, or what is known of it, is not what it was.
+async fn changed(native: Option<&mut NativeTarget>) {
+    match native {
+        Some(native) => native.changed().await,
+        None => std::future::pending().await,
     }
 }
 

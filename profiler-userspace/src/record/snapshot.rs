@@ -95,7 +95,7 @@ impl Snapshot {
             }
             let seen = frames[..walk.depth as usize].iter().copied();
             if !stacks.contains(hash) {
-                stacks.insert(hash, status, seen, |frame| {
+                stacks.insert(hash, status, true, seen, |frame| {
                     target.resolve(entry.generation, frame)
                 });
             }

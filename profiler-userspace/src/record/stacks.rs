@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use profiler_common::thread::{STACK_OF_START, STACK_UNKNOWN};
+use profiler_common::unwind::{Token, UnwindStatus};
 use profiler_common::walk::{Frame, WalkStatus};
 
 use crate::python::code::{CodeInfo, Resolved};
@@ -20,6 +21,8 @@ pub enum FrameText {
         /// The line; `None` where the instruction has none.
         line: Option<u32>,
     },
+    /// Native code, or the kernel's, as it is shown.
+    Native(Arc<str>),
     /// Something of ours, in brackets.
     Marker(&'static str),
 }
@@ -30,11 +33,44 @@ pub const GONE: FrameText = FrameText::Marker("[freed code]");
 /// Index of a frame in a [`Stacks`].
 pub type FrameId = u32;
 
-/// One stack: frames from the root to the leaf.
+/// The native part of a stack, as the kernel sent it.
 #[derive(Clone, Debug)]
+pub struct NativePart {
+    /// From the leaf to the root.
+    pub tokens: Vec<Token>,
+    /// How the unwind ended.
+    pub status: UnwindStatus,
+    /// The generation of the mappings that the addresses are of.
+    pub mappings: u32,
+}
+
+/// One stack: frames from the root to the leaf.
+#[derive(Clone, Debug, Default)]
 pub struct Stack {
-    /// From the root to the leaf.
+    /// From the root to the leaf; of a stack with a native part, those of Python until it is
+    /// merged.
     pub frames: Vec<FrameId>,
+    /// Those that the walk stored, from the leaf to the root; `None` for one that is not shown.
+    pub python: Vec<Option<FrameId>>,
+    /// What is wrong with the walk.
+    pub marker: Option<FrameId>,
+    /// The native part.
+    pub native: Option<NativePart>,
+    /// The stack of a switch-out.
+    pub off_cpu: bool,
+}
+
+/// What a stack is merged from.
+#[derive(Debug)]
+pub struct Unmerged {
+    /// The native part.
+    pub native: NativePart,
+    /// Python frames, from the leaf to the root; `None` for one that is not shown.
+    pub python: Vec<Option<FrameId>>,
+    /// What is wrong with the walk.
+    pub marker: Option<FrameId>,
+    /// The stack of a switch-out.
+    pub off_cpu: bool,
 }
 
 /// All stacks of a recording.
@@ -43,6 +79,8 @@ pub struct Stacks {
     by_hash: HashMap<u64, Stack>,
     frames: Vec<FrameText>,
     ids: HashMap<FrameText, FrameId>,
+    /// Native parts whose frames have not come yet.
+    parts: HashMap<u64, NativePart>,
 }
 
 /// What the root of a stack says about a walk that did not end as it should, or the whole stack
@@ -74,6 +112,7 @@ impl Default for Stacks {
             by_hash: HashMap::new(),
             frames: Vec::new(),
             ids: HashMap::new(),
+            parts: HashMap::new(),
         };
         for (hash, marker) in [
             (STACK_OF_START, "[thread start]"),
@@ -82,7 +121,11 @@ impl Default for Stacks {
             (STACK_UNKNOWN, "[stack not known]"),
         ] {
             let frames = vec![stacks.intern(FrameText::Marker(marker))];
-            stacks.by_hash.insert(hash, Stack { frames });
+            let stack = Stack {
+                frames,
+                ..Stack::default()
+            };
+            stacks.by_hash.insert(hash, stack);
         }
         stacks
     }
@@ -113,7 +156,8 @@ impl Stacks {
         self.frames.get(id as usize)
     }
 
-    fn intern(&mut self, text: FrameText) -> FrameId {
+    /// The number of a frame.
+    pub fn intern(&mut self, text: FrameText) -> FrameId {
         if let Some(id) = self.ids.get(&text) {
             return *id;
         }
@@ -123,33 +167,73 @@ impl Stacks {
         id
     }
 
+    /// Keeps the native part of a stack whose frames come next.
+    pub fn expect(&mut self, hash: u64, part: NativePart) {
+        if !self.contains(hash) {
+            self.parts.insert(hash, part);
+        }
+    }
+
+    /// Stacks that have a native part which is not merged yet.
+    #[must_use]
+    pub fn with_native_part(&self) -> Vec<u64> {
+        let all = self.by_hash.iter();
+        all.filter(|(_, stack)| stack.native.is_some())
+            .map(|(hash, _)| *hash)
+            .collect()
+    }
+
+    /// Takes out what a stack is merged from.
+    pub fn take_native(&mut self, hash: u64) -> Option<Unmerged> {
+        let stack = self.by_hash.get_mut(&hash)?;
+        Some(Unmerged {
+            native: stack.native.take()?,
+            python: std::mem::take(&mut stack.python),
+            marker: stack.marker,
+            off_cpu: stack.off_cpu,
+        })
+    }
+
+    /// Puts the merged frames in, from the root to the leaf.
+    pub fn set_frames(&mut self, hash: u64, frames: Vec<FrameId>) {
+        if let Some(stack) = self.by_hash.get_mut(&hash) {
+            stack.frames = frames;
+        }
+    }
+
     /// Keeps a stack: frames leaf first, as the kernel sends them, named by `resolve`.
     pub fn insert(
         &mut self,
         hash: u64,
         status: WalkStatus,
+        off_cpu: bool,
         frames: impl Iterator<Item = Frame>,
         mut resolve: impl FnMut(&Frame) -> Option<(Resolved, Option<u32>)>,
     ) {
-        let mut ids = Vec::new();
+        let mut python = Vec::new();
         for frame in frames {
-            match resolve(&frame) {
-                Some((Resolved::Known(info), _)) if is_shim(&info) => {}
+            python.push(match resolve(&frame) {
+                Some((Resolved::Known(info), _)) if is_shim(&info) => None,
                 Some((Resolved::Known(info), line)) => {
                     let text = FrameText::Python {
                         name: Arc::clone(&info.name),
                         file: Arc::clone(&info.file),
                         line,
                     };
-                    ids.push(self.intern(text));
+                    Some(self.intern(text))
                 }
-                Some((Resolved::Gone, _)) | None => ids.push(self.intern(GONE)),
-            }
+                Some((Resolved::Gone, _)) | None => Some(self.intern(GONE)),
+            });
         }
-        if let Some(marker) = marker(status) {
-            ids.push(self.intern(FrameText::Marker(marker)));
-        }
-        ids.reverse();
-        self.by_hash.insert(hash, Stack { frames: ids });
+        let marker = marker(status).map(|marker| self.intern(FrameText::Marker(marker)));
+        let shown = python.iter().rev().copied().flatten();
+        let stack = Stack {
+            frames: marker.into_iter().chain(shown).collect(),
+            native: self.parts.remove(&hash),
+            python,
+            marker,
+            off_cpu,
+        };
+        self.by_hash.insert(hash, stack);
     }
 }

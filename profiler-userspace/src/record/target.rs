@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use profiler_common::layout::{MappingsRef, ProcessEntry};
+use profiler_common::layout::{MappingsRef, PROCESS_WITHOUT_PYTHON, ProcessEntry};
 use profiler_common::walk::Frame;
 
 use crate::process::RemoteMemory;
@@ -38,6 +38,7 @@ pub struct Target {
     earlier: CodeStats,
     /// What of the process is code, as the kernel finds it.
     pub mappings: MappingsRef,
+    without_python: bool,
 }
 
 impl Target {
@@ -53,6 +54,7 @@ impl Target {
             last_error: None,
             earlier: CodeStats::default(),
             mappings: MappingsRef::default(),
+            without_python: false,
         }
     }
 
@@ -64,6 +66,15 @@ impl Target {
         let mut target = Self::before_exec(pid);
         target.adopt(inspect::inspect(pid)?);
         Ok(target)
+    }
+
+    /// A process that runs no Python, for what else it runs.
+    #[must_use]
+    pub fn without_python(pid: u32) -> Self {
+        Self {
+            without_python: true,
+            ..Self::before_exec(pid)
+        }
     }
 
     fn adopt(&mut self, python: Python) {
@@ -102,7 +113,11 @@ impl Target {
             },
             None => ProcessEntry {
                 generation: self.generation,
-                flags: 0,
+                flags: if self.without_python {
+                    PROCESS_WITHOUT_PYTHON
+                } else {
+                    0
+                },
                 code_type: 0,
                 tstate: profiler_common::layout::TstatePath::default(),
                 code_count: 0,
@@ -115,6 +130,8 @@ impl Target {
     /// The process executed another program.
     pub fn executed(&mut self, generation: u32) {
         self.generation = generation;
+        self.without_python = false;
+        self.mappings = MappingsRef::default();
         if let Some(program) = self.program.take() {
             self.earlier = sum(self.earlier, program.codes.stats());
         }

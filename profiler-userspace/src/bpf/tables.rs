@@ -1,0 +1,191 @@
+//! The kernel's tables for the unwind: rows of files, mappings of processes, and all rules.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
+use memmap2::{MmapMut, MmapOptions};
+use profiler_common::unwind::{CHUNK_WORDS, Chunk, Rule};
+
+use super::loader::LoadError;
+
+/// `BPF_MAP_TYPE_ARRAY`.
+const MAP_TYPE_ARRAY: u32 = 2;
+/// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`.
+const TABLE_FLAGS: u32 = 1 << 10 | 1 << 12;
+const PAGE: usize = 4096;
+
+/// The number of a table in the kernel; 0 is none.
+pub type TableNumber = u32;
+
+/// Why a table is not in the kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TablesError {
+    /// All numbers are taken, or the memory set aside is used up.
+    #[error("no room for another table")]
+    Full,
+    /// The kernel refused.
+    #[error("cannot load a table: {0}")]
+    Map(#[from] MapError),
+    /// A map could not be written.
+    #[error("cannot write a table: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// The tables.
+#[derive(Debug)]
+pub struct KernelTables {
+    tables: ArrayOfMaps<MapData>,
+    rules: MmapMut,
+    /// What takes the place of a table that is taken out.
+    empty: MapData,
+    numbers: HashMap<Rule, u16>,
+    free: Vec<TableNumber>,
+    next: TableNumber,
+    bytes: HashMap<TableNumber, usize>,
+    most_bytes: usize,
+}
+
+fn map_of(map: Option<Map>, name: &'static str) -> Result<MapData, LoadError> {
+    match map {
+        Some(Map::Array(data) | Map::ArrayOfMaps(data)) => Ok(data),
+        _ => Err(LoadError::Missing(name)),
+    }
+}
+
+fn create(chunks: usize) -> Result<MapData, MapError> {
+    let object = aya_obj::Map::new_from_params(
+        MAP_TYPE_ARRAY,
+        size_of::<u32>() as u32,
+        size_of::<Chunk>() as u32,
+        u32::try_from(chunks).unwrap_or(u32::MAX),
+        TABLE_FLAGS,
+    );
+    MapData::create(object, "pyscry_table", None)
+}
+
+fn mapped(map: &MapData, bytes: usize) -> io::Result<MmapMut> {
+    let len = bytes.next_multiple_of(PAGE);
+    // SAFETY: the memory of a map, which nobody else writes; programs only read whole words.
+    unsafe {
+        MmapOptions::new()
+            .len(len)
+            .map_mut(map.fd().as_fd().as_raw_fd())
+    }
+}
+
+impl KernelTables {
+    /// Takes over the maps. Tables may take `most_bytes` of memory in all.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`], [`LoadError::Map`].
+    pub(super) fn new(
+        tables: Option<Map>,
+        rules: Option<Map>,
+        most_bytes: usize,
+    ) -> Result<Self, LoadError> {
+        let map = |source| LoadError::Map {
+            name: "TABLES",
+            source,
+        };
+        let tables = map_of(tables, "TABLES")?;
+        let rules = map_of(rules, "RULES")?;
+        let slots = rules.info().map_err(map)?.max_entries() as usize;
+        let rules = mapped(&rules, slots * size_of::<Rule>())
+            .map_err(|error| map(MapError::IoError(error)))?;
+        let tables = Map::ArrayOfMaps(tables);
+        Ok(Self {
+            tables: ArrayOfMaps::try_from(tables).map_err(map)?,
+            rules,
+            empty: create(1).map_err(map)?,
+            // Rule 0 is none: the map is all zeros.
+            numbers: HashMap::from([(Rule::NONE, 0)]),
+            free: Vec::new(),
+            next: 1,
+            bytes: HashMap::new(),
+            most_bytes,
+        })
+    }
+
+    /// The number of a rule; `None` when the table of rules is full.
+    pub fn number(&mut self, rule: &Rule) -> Option<u16> {
+        if let Some(number) = self.numbers.get(rule) {
+            return Some(*number);
+        }
+        let number = u16::try_from(self.numbers.len()).ok()?;
+        let at = usize::from(number) * size_of::<Rule>();
+        let place = self.rules.get_mut(at..at + size_of::<Rule>())?;
+        // SAFETY: as long as a rule, which has no padding.
+        unsafe { std::ptr::write_unaligned(place.as_mut_ptr().cast::<Rule>(), *rule) };
+        self.numbers.insert(*rule, number);
+        Some(number)
+    }
+
+    /// Bytes that all tables take, and rules.
+    #[must_use]
+    pub fn memory(&self) -> (usize, usize) {
+        (self.bytes.values().sum(), self.numbers.len())
+    }
+
+    fn filled(words: impl ExactSizeIterator<Item = u32>) -> Result<(MapData, usize), TablesError> {
+        let chunks = words.len().div_ceil(CHUNK_WORDS).max(1);
+        let map = create(chunks)?;
+        let bytes = chunks * size_of::<Chunk>();
+        let mut memory = mapped(&map, bytes)?;
+        for (place, word) in memory.chunks_exact_mut(size_of::<u32>()).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        Ok((map, bytes))
+    }
+
+    /// Puts a table into the kernel.
+    ///
+    /// # Errors
+    /// [`TablesError`].
+    pub fn add(
+        &mut self,
+        words: impl ExactSizeIterator<Item = u32>,
+    ) -> Result<TableNumber, TablesError> {
+        let used: usize = self.bytes.values().sum();
+        if used + words.len() * size_of::<u32>() > self.most_bytes {
+            return Err(TablesError::Full);
+        }
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None if self.next < self.tables.len() => {
+                self.next += 1;
+                self.next - 1
+            }
+            None => return Err(TablesError::Full),
+        };
+        let done = self.replace(number, words);
+        if done.is_err() {
+            self.free.push(number);
+        }
+        done.map(|()| number)
+    }
+
+    /// Puts a table into the place of another. Programs see the one or the other.
+    ///
+    /// # Errors
+    /// [`TablesError`].
+    pub fn replace(
+        &mut self,
+        number: TableNumber,
+        words: impl ExactSizeIterator<Item = u32>,
+    ) -> Result<(), TablesError> {
+        let (map, bytes) = Self::filled(words)?;
+        self.tables.set(number, &map, 0)?;
+        self.bytes.insert(number, bytes);
+        Ok(())
+    }
+
+    /// Takes a table out.
+    pub fn remove(&mut self, number: TableNumber) {
+        if self.bytes.remove(&number).is_some() && self.tables.set(number, &self.empty, 0).is_ok() {
+            self.free.push(number);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Native code of a target: what is mapped where, the kernel's tables for it, and what it is later
+//! named by.
+//!
+//! - [`AddressSpace`]: one state of a process's executable mappings.
+//! - [`Modules`]: the files that were met, each kept open.
+//! - [`Workers`]: compile tables, beside everything else.
+//! - [`MapWatch`]: tells when a process maps code.
+//! - [`NativeCode`]: brings them together for one process.
+
+mod address_space;
+mod code;
+mod module;
+mod watch;
+mod workers;
+
+pub use address_space::{AddressSpace, Area};
+pub use code::{NativeCode, NativeStats};
+pub use module::{Module, ModuleIndex, Modules, Source, TableState};
+pub use watch::MapWatch;
+pub use workers::{Built, Workers};

@@ -1,0 +1,169 @@
+//! Tells when a process maps code: the kernel writes a record for every such mapping into a buffer
+//! of each CPU, of an event that counts nothing (`perf_event_open(2)`, `PERF_COUNT_SW_DUMMY`).
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::thread;
+
+use aya::util::online_cpus;
+use memmap2::{MmapMut, MmapOptions};
+use perf_event_open_sys as sys;
+use sys::bindings::{
+    PERF_COUNT_SW_DUMMY, PERF_FLAG_FD_CLOEXEC, PERF_RECORD_LOST, PERF_RECORD_MMAP,
+    PERF_RECORD_MMAP2, PERF_TYPE_SOFTWARE, perf_event_mmap_page,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+const PAGE: usize = 4096;
+/// Pages of a buffer, a power of two: some hundred records.
+const DATA_PAGES: usize = 16;
+
+/// Hears of mappings until it is dropped.
+#[derive(Debug)]
+pub struct MapWatch {
+    heard: UnboundedReceiver<u32>,
+    // Its end is what the thread waits for.
+    _stop: OwnedFd,
+}
+
+/// One CPU's buffer.
+struct Buffer {
+    event: OwnedFd,
+    memory: MmapMut,
+}
+
+impl Buffer {
+    fn open(cpu: u32) -> io::Result<Self> {
+        let mut attr = sys::bindings::perf_event_attr {
+            size: size_of::<sys::bindings::perf_event_attr>() as u32,
+            type_: PERF_TYPE_SOFTWARE,
+            config: u64::from(PERF_COUNT_SW_DUMMY),
+            ..Default::default()
+        };
+        attr.set_mmap(1);
+        attr.set_mmap2(1);
+        attr.set_watermark(0);
+        attr.__bindgen_anon_2.wakeup_events = 1;
+        // SAFETY: `attr` is valid and says its size.
+        let fd = unsafe {
+            sys::perf_event_open(
+                &mut attr,
+                -1,
+                cpu as i32,
+                -1,
+                u64::from(PERF_FLAG_FD_CLOEXEC),
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        let event = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: the event's own buffer, which only the kernel writes.
+        let memory = unsafe {
+            MmapOptions::new()
+                .len((1 + DATA_PAGES) * PAGE)
+                .map_mut(event.as_raw_fd())
+        }?;
+        Ok(Self { event, memory })
+    }
+
+    fn word(&self, at: u64) -> u64 {
+        let mut word = [0; 8];
+        let data = self.memory.get(PAGE..).unwrap_or_default();
+        // Records are multiples of 8 bytes, and so is the buffer: a word never wraps.
+        let at = at as usize & (DATA_PAGES * PAGE - 1);
+        if let Some(bytes) = data.get(at..at + 8) {
+            word.copy_from_slice(bytes);
+        }
+        u64::from_ne_bytes(word)
+    }
+
+    /// Takes what the kernel wrote; tells of each process that mapped code, and 0 when records were
+    /// lost.
+    fn take(&mut self, mut tell: impl FnMut(u32)) {
+        let page = self.memory.as_mut_ptr().cast::<perf_event_mmap_page>();
+        // SAFETY: the first page is such a structure; the kernel writes `data_head`, we
+        // `data_tail`, each a whole word.
+        let (head, tail) = unsafe {
+            (
+                AtomicU64::from_ptr(&raw mut (*page).data_head),
+                AtomicU64::from_ptr(&raw mut (*page).data_tail),
+            )
+        };
+        let end = head.load(Ordering::Acquire);
+        let mut at = tail.load(Ordering::Relaxed);
+        while at < end {
+            let header = self.word(at);
+            let (kind, size) = (header as u32, header >> 48);
+            match kind {
+                PERF_RECORD_MMAP | PERF_RECORD_MMAP2 => tell(self.word(at + 8) as u32),
+                PERF_RECORD_LOST => tell(0),
+                _ => {}
+            }
+            // A size of 0 would never end.
+            at += size.max(8);
+        }
+        fence(Ordering::SeqCst);
+        tail.store(end, Ordering::Release);
+    }
+}
+
+fn watch(mut buffers: Vec<Buffer>, stop: &OwnedFd, heard: &UnboundedSender<u32>) {
+    let poll = |fd: &OwnedFd| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    loop {
+        let mut fds: Vec<_> = std::iter::once(poll(stop))
+            .chain(buffers.iter().map(|buffer| poll(&buffer.event)))
+            .collect();
+        // SAFETY: `fds` is valid, and as long as said.
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
+        let interrupted =
+            ready < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+        if interrupted {
+            continue;
+        }
+        if ready < 0 || fds.first().is_none_or(|stop| stop.revents != 0) {
+            return;
+        }
+        for buffer in &mut buffers {
+            buffer.take(|pid| {
+                // Nobody listens any more: the next look at `stop` ends this.
+                let _gone = heard.send(pid);
+            });
+        }
+    }
+}
+
+impl MapWatch {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// As opening the events gives them.
+    pub fn start() -> io::Result<Self> {
+        let cpus = online_cpus().map_err(|(_, error)| error)?;
+        let buffers = cpus.into_iter().map(Buffer::open);
+        let buffers = buffers.collect::<io::Result<Vec<_>>>()?;
+        let mut ends = [0; 2];
+        // SAFETY: `ends` has room for two descriptors.
+        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: new descriptors that nobody else owns.
+        let [stop, hold] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+        let (sender, heard) = unbounded_channel();
+        thread::Builder::new()
+            .name("pyscry-maps".to_owned())
+            .spawn(move || watch(buffers, &stop, &sender))?;
+        Ok(Self { heard, _stop: hold })
+    }
+
+    /// Waits for the next process that maps code; 0 stands for any.
+    pub async fn next(&mut self) -> Option<u32> {
+        self.heard.recv().await
+    }
+}
