@@ -158,8 +158,12 @@ fn by_row(
     if row.register(Register(RIP as u16)) == RegisterRule::Undefined {
         return Some(Caller::Nobody);
     }
+    let rsp = match row.register(Register(RSP as u16)) {
+        RegisterRule::Undefined => cfa,
+        _ => register(RSP)?,
+    };
     Some(Caller::Frame {
-        rsp: cfa,
+        rsp,
         rbp: register(RBP),
         rip: register(RIP)?,
     })
