@@ -5,6 +5,7 @@
 //! directory that `PYSCRY_SITE` names.
 
 pub mod folded;
+pub mod hostile;
 pub mod interpreters;
 pub mod pyscry;
 pub mod run;

@@ -14,7 +14,7 @@ use gimli::{
 };
 use object::{Object, ObjectSection};
 use profiler_common::unwind::{CfaKind, RaKind, RbpKind, Rule};
-use pyscry::unwind::{Disk, Rows, compile_image};
+use pyscry::unwind::{Disk, Row, Rows, compile_image};
 use pyscry_tests::{Interpreter, interpreters};
 
 type Bytes<'data> = EndianSlice<'data, LittleEndian>;
@@ -507,6 +507,23 @@ fn without_section_headers() {
     let found = compile_image(&stripped).expect("rows");
     assert_eq!(found.stats, expected.stats);
     assert_eq!(found.rows, expected.rows);
+}
+
+/// `.debug_frame` is read as `.eh_frame` is. gas gives a signal frame there an augmentation that
+/// gimli misreads; its trampoline is found by its code.
+#[test]
+fn debug_frame_says_the_same() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/compile");
+    let rows = |name| compile_image(&read(&seeds.join(name))).expect("rows").rows;
+    let from_start = |rows: Vec<Row>| -> Vec<_> {
+        rows.iter()
+            .map(|row| (row.address - rows[0].address, row.rule))
+            .collect()
+    };
+    let expected = from_start(rows("rules"));
+    assert!(!expected.is_empty());
+    assert_eq!(from_start(rows("debug_frame")), expected);
+    assert_eq!(from_start(rows("rules_without_sections")), expected);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! Base, 10.6).
 
 use gimli::{
-    BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, EndianSlice,
+    BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, EndianSlice, Format,
     FrameDescriptionEntry, LittleEndian, PartialFrameDescriptionEntry, Register, RegisterRule,
     UnwindContext, UnwindContextStorage, UnwindSection, UnwindTableRow,
 };
@@ -32,22 +32,22 @@ impl UnwindContextStorage<usize> for Storage {
 }
 
 /// Reads all functions. The second value counts what could not be said or read.
-pub(super) fn read(
-    image: &Image<'_, '_>,
-    frames: &Frames<'_>,
+pub(super) fn read<'data>(
+    image: &Image<'_, 'data>,
+    frames: &Frames<'data>,
 ) -> Result<(Functions, usize), TooMany> {
     match frames {
         Frames::EhFrame(section) => {
             let bases = image.bases(section.address);
             let mut frames = EhFrame::new(section.data, LittleEndian);
             frames.set_address_size(8);
-            Compiler::new(image, &frames, &bases).run()
+            Compiler::new(image, &frames, section.data, &bases).run()
         }
         Frames::DebugFrame(section) => {
             let bases = image.bases(section.address);
             let mut frames = DebugFrame::new(section.data, LittleEndian);
             frames.set_address_size(8);
-            Compiler::new(image, &frames, &bases).run()
+            Compiler::new(image, &frames, section.data, &bases).run()
         }
     }
 }
@@ -55,6 +55,8 @@ pub(super) fn read(
 struct Compiler<'a, 'data, S: UnwindSection<Reader<'data>>> {
     image: &'a Image<'a, 'data>,
     section: &'a S,
+    /// The bytes of `section`.
+    data: &'data [u8],
     bases: &'a BaseAddresses,
     context: UnwindContext<usize, Storage>,
     functions: Functions,
@@ -64,10 +66,16 @@ struct Compiler<'a, 'data, S: UnwindSection<Reader<'data>>> {
 }
 
 impl<'a, 'data, S: UnwindSection<Reader<'data>>> Compiler<'a, 'data, S> {
-    fn new(image: &'a Image<'a, 'data>, section: &'a S, bases: &'a BaseAddresses) -> Self {
+    fn new(
+        image: &'a Image<'a, 'data>,
+        section: &'a S,
+        data: &'data [u8],
+        bases: &'a BaseAddresses,
+    ) -> Self {
         Self {
             image,
             section,
+            data,
             bases,
             context: UnwindContext::new_in(),
             functions: Functions::default(),
@@ -114,10 +122,20 @@ impl<'a, 'data, S: UnwindSection<Reader<'data>>> Compiler<'a, 'data, S> {
             }
         });
         let entry = entry.ok()?;
-        let common = entry.cie();
-        (common.entry_len() <= MAX_COMMON_BYTES
-            && common.return_address_register() == Register(REG_RIP.into()))
-        .then_some(entry)
+        self.is_known(entry.cie()).then_some(entry)
+    }
+
+    /// Whether functions can be read that have this in common.
+    fn is_known(&self, common: &Common<'data>) -> bool {
+        // The length, the entry's id and the version are before the augmentation. Without a `z`,
+        // as gas writes `S` alone into `.debug_frame`, functions have no augmentation data, but
+        // gimli 0.32 takes instructions for it.
+        let augmentation = common.offset().saturating_add(9);
+        common.entry_len() <= MAX_COMMON_BYTES
+            && common.return_address_register() == Register(REG_RIP.into())
+            && common.address_size() == 8
+            && common.encoding().format == Format::Dwarf32
+            && (common.augmentation().is_none() || self.data.get(augmentation) == Some(&b'z'))
     }
 
     /// Adds a function, if it is one: linkers leave entries behind whose functions they removed.

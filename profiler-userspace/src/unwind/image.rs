@@ -1,7 +1,7 @@
 //! Where in an ELF file the code and its call frame information are.
 
 use gimli::{BaseAddresses, EhFrameHdr, EndianSlice, Pointer};
-use object::elf::{PF_X, PT_GNU_EH_FRAME, PT_LOAD, SHF_COMPRESSED};
+use object::elf::{ET_EXEC, PF_X, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD, SHF_COMPRESSED};
 use object::read::elf::{ElfFile64, ElfSection64, FileHeader, ProgramHeader};
 use object::{LittleEndian, Object, ObjectSection, SectionFlags};
 
@@ -80,6 +80,17 @@ impl<'file, 'data> Image<'file, 'data> {
     /// Where the file's execution begins.
     pub(super) fn entry(&self) -> u64 {
         self.file.elf_header().e_entry(LittleEndian)
+    }
+
+    /// Whether the file is linked to be started, and not just loaded. Of those that say neither,
+    /// such as a dynamic linker, this one cannot tell.
+    pub(super) fn is_program(&self) -> bool {
+        self.file.elf_header().e_type(LittleEndian) == ET_EXEC
+            || self
+                .file
+                .elf_program_headers()
+                .iter()
+                .any(|header| header.p_type(LittleEndian) == PT_INTERP)
     }
 
     /// A section's address and bytes.
