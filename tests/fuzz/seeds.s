@@ -1,11 +1,16 @@
 # The source of seeds/compile/rules: all that a rule can say, and some that none can.
 #
-#   gcc -nostdlib -shared -Wl,-z,noseparate-code -s -o rules seeds.s
-#   gcc -nostdlib -shared -Wl,-z,noseparate-code -DDEBUG -xassembler-with-cpp -Wl,-x -o debug seeds.s
+#   gcc='gcc -nostdlib -shared -Wl,-z,noseparate-code -xassembler-with-cpp seeds.s'
+#   $gcc -s -o seeds/compile/rules
+#   $gcc -DDEBUG -o seeds/compile/debug_frame
+#
+# rules_without_sections is the first of them without e_shoff, e_shnum and e_shstrndx. The others
+# are of lld, of a kernel, and of the compiler under test.
 
 #ifdef DEBUG
     .cfi_sections .debug_frame
 #endif
+
     .text
 
 aligned:
