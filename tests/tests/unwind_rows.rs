@@ -531,6 +531,25 @@ fn debug_frame_says_the_same() {
     assert_eq!(from_start(rows("rules_without_sections")), expected);
 }
 
+/// Where a program begins without call frame information, nobody called.
+#[test]
+fn an_entry_point_without_a_function() {
+    let mut program = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/compile/rules"));
+    let without = compile_image(&program).expect("rows").rows;
+    let behind = without.last().expect("rows").address;
+    // e_type, ET_EXEC; e_entry.
+    program[0x10] = 2;
+    program[0x18..0x20].copy_from_slice(&behind.to_le_bytes());
+    let with = compile_image(&program).expect("rows").rows;
+    assert_eq!(with[..with.len() - 2], without[..without.len() - 1]);
+    let [.., entry, end] = &with[..] else {
+        panic!("{with:?}");
+    };
+    assert_eq!((entry.address, entry.rule), (behind, Rule::END));
+    assert!(end.address > behind && end.address <= behind + 64);
+    assert_eq!(end.rule, Rule::NONE);
+}
+
 #[test]
 fn rows_on_disk() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -28,7 +28,7 @@ pub enum CompileError {
     /// Nothing that x86-64 executes.
     #[error("no program and no library for x86-64")]
     Foreign,
-    /// More than any linker makes.
+    /// More than [`MAX_ROWS`], or what would take seconds to find out.
     #[error("more than {MAX_ROWS} rows of call frame information")]
     TooManyRows,
 }

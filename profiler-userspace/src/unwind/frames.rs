@@ -10,11 +10,15 @@ use profiler_common::unwind::{REG_RIP, Rule};
 
 use super::functions::{Functions, TooMany};
 use super::image::{Frames, Image};
+use super::rows::MAX_ROWS;
 use super::rule::rule;
 
-/// Bytes that what is common to functions may have. Each function runs its instructions anew, so
-/// that the time it takes is bounded by this and the size of the file.
+/// Bytes that what is common to functions may have. What the compilers write has less than 40.
 const MAX_COMMON_BYTES: usize = 256;
+
+/// Bytes of instructions that a file may have in its functions, each with what it has in common
+/// with others, for that is run anew each time. OpenBLAS has 2,000,000.
+const MAX_WORK: usize = 64 << 20;
 
 /// The section.
 type Reader<'data> = EndianSlice<'data, LittleEndian>;
@@ -61,6 +65,10 @@ struct Compiler<'a, 'data, S: UnwindSection<Reader<'data>>> {
     context: UnwindContext<usize, Storage>,
     functions: Functions,
     unsupported: usize,
+    /// Bytes of instructions so far.
+    work: usize,
+    /// Rows so far, with those that say the same as the ones before them.
+    rows: usize,
     /// The common entry that was used last: mostly it is used again.
     common: Option<(usize, Common<'data>)>,
 }
@@ -80,6 +88,8 @@ impl<'a, 'data, S: UnwindSection<Reader<'data>>> Compiler<'a, 'data, S> {
             context: UnwindContext::new_in(),
             functions: Functions::default(),
             unsupported: 0,
+            work: 0,
+            rows: 0,
             common: None,
         }
     }
@@ -109,6 +119,12 @@ impl<'a, 'data, S: UnwindSection<Reader<'data>>> Compiler<'a, 'data, S> {
         &mut self,
         partial: &PartialFrameDescriptionEntry<'_, S, Reader<'data>>,
     ) -> Option<FrameDescriptionEntry<Reader<'data>>> {
+        // Before it is read, for each function might have it read anew.
+        let at: usize = gimli::UnwindOffset::into(partial.cie_offset());
+        let len = self.data.get(at..)?.first_chunk()?;
+        if u32::from_le_bytes(*len) as usize > MAX_COMMON_BYTES {
+            return None;
+        }
         let Self { common, .. } = self;
         let entry = partial.parse(|section, bases, offset| {
             let at: usize = gimli::UnwindOffset::into(offset);
@@ -131,8 +147,7 @@ impl<'a, 'data, S: UnwindSection<Reader<'data>>> Compiler<'a, 'data, S> {
         // as gas writes `S` alone into `.debug_frame`, functions have no augmentation data, but
         // gimli 0.32 takes instructions for it.
         let augmentation = common.offset().saturating_add(9);
-        common.entry_len() <= MAX_COMMON_BYTES
-            && common.return_address_register() == Register(REG_RIP.into())
+        common.return_address_register() == Register(REG_RIP.into())
             && common.address_size() == 8
             && common.encoding().format == Format::Dwarf32
             && (common.augmentation().is_none() || self.data.get(augmentation) == Some(&b'z'))
@@ -148,6 +163,10 @@ impl<'a, 'data, S: UnwindSection<Reader<'data>>> Compiler<'a, 'data, S> {
         if start >= end {
             return Ok(());
         }
+        self.work += entry.entry_len().saturating_add(entry.cie().entry_len());
+        if self.work > MAX_WORK {
+            return Err(TooMany);
+        }
         self.functions.begin(start, end)?;
         let trampoline = entry.is_signal_trampoline();
         let Ok(mut table) = entry.rows(self.section, self.bases, &mut self.context) else {
@@ -159,6 +178,10 @@ impl<'a, 'data, S: UnwindSection<Reader<'data>>> Compiler<'a, 'data, S> {
         loop {
             match table.next_row() {
                 Ok(Some(row)) => {
+                    self.rows += 1;
+                    if self.rows > MAX_ROWS {
+                        return Err(TooMany);
+                    }
                     let (from, to) = (row.start_address(), row.end_address());
                     read_to = to;
                     if from >= end {
