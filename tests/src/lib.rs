@@ -1,9 +1,11 @@
 //! What the tests on real interpreters share.
 //!
 //! `cargo xtask test` brings up the interpreters and names them in a file (`PYSCRY_PYTHONS`); a
-//! test runs on each of them, and fails loudly where there is none.
+//! test runs on each of them, and fails loudly where there is none. numpy, for Python 3.12, is in the
+//! directory that `PYSCRY_SITE` names.
 
 pub mod folded;
+pub mod hostile;
 pub mod interpreters;
 pub mod pyscry;
 pub mod run;

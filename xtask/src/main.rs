@@ -7,6 +7,7 @@ mod bench;
 mod debian;
 mod demo;
 mod ebpf;
+mod numpy;
 mod pythons;
 mod run;
 mod test;

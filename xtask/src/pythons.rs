@@ -18,7 +18,7 @@ pub(crate) struct Python {
     /// As it says itself: `3.12.1`.
     pub(crate) version: String,
     /// Inside of `root`.
-    exe: PathBuf,
+    pub(crate) exe: PathBuf,
     /// The chroot it is in.
     pub(crate) root: Option<PathBuf>,
 }

@@ -10,7 +10,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 
 use crate::pythons::{self, Python};
-use crate::tools;
+use crate::{numpy, tools};
 
 /// What sudo would take away, and cargo and the interpreters are found by.
 const KEPT: [&str; 10] = [
@@ -42,15 +42,23 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     }
 
     let (pythons, found) = pythons::write()?;
+    let site = numpy::install(&found);
     let ran = tools::target().join("pyscry-ran.tsv");
     fs::write(&ran, "").with_context(|| format!("cannot write {}", ran.display()))?;
-    let outcome = tools::run(
-        cargo_test()
-            .arg("--no-fail-fast")
-            .args(&args.cargo)
-            .env("PYSCRY_PYTHONS", pythons)
-            .env("PYSCRY_RAN", &ran),
-    );
+    let mut tests = cargo_test();
+    tests
+        .arg("--no-fail-fast")
+        .args(&args.cargo)
+        .env("PYSCRY_PYTHONS", pythons)
+        .env("PYSCRY_RAN", &ran);
+    match site {
+        Ok(site) => {
+            tests.env("PYSCRY_SITE", site);
+        }
+        // The tests that need it fail, others run.
+        Err(err) => eprintln!("WARNING: there is no numpy for the tests: {err:#}"),
+    }
+    let outcome = tools::run(&mut tests);
     for python in &found {
         remove_programs(python);
     }

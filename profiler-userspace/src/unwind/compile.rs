@@ -28,7 +28,7 @@ pub enum CompileError {
     /// Nothing that x86-64 executes.
     #[error("no program and no library for x86-64")]
     Foreign,
-    /// More than any linker makes.
+    /// More than [`MAX_ROWS`], or what would take seconds to find out.
     #[error("more than {MAX_ROWS} rows of call frame information")]
     TooManyRows,
 }
@@ -98,6 +98,15 @@ fn add_entry(
     let Some(code_end) = image.code_end(entry) else {
         return Ok(());
     };
+    // What is never started has 0 there, or whatever its code begins with.
+    if entry == 0
+        || (!image.is_program()
+            && image
+                .section(".text")
+                .is_none_or(|text| text.address == entry))
+    {
+        return Ok(());
+    }
     let end = entry.saturating_add(ENTRY_BYTES).min(code_end);
     match known.gaps(entry, end).next() {
         Some((start, end)) if start == entry => found.add(start, end, Rule::END),

@@ -6,8 +6,8 @@
 use gimli::{EndianSlice, Expression, LittleEndian, Operation, UnitOffset};
 use profiler_common::unwind::{REG_RIP, REGISTERS};
 
-/// Operations that an expression may have. A procedure linkage table's has eight.
-const MAX_OPERATIONS: usize = 32;
+/// Operations that an expression may have. A procedure linkage table's has nine.
+const MAX_OPERATIONS: usize = 16;
 /// Values that an expression may have on its stack at a time. A procedure linkage table's has three.
 const MAX_VALUES: usize = 8;
 /// x86-64, and no DIE is near.

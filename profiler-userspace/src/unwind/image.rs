@@ -1,15 +1,16 @@
 //! Where in an ELF file the code and its call frame information are.
 
 use gimli::{BaseAddresses, EhFrameHdr, EndianSlice, Pointer};
-use object::elf::{PF_X, PT_GNU_EH_FRAME, PT_LOAD, SHF_COMPRESSED};
+use object::elf::{ET_EXEC, PF_X, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD, SHF_COMPRESSED};
 use object::read::elf::{ElfFile64, ElfSection64, FileHeader, ProgramHeader};
 use object::{LittleEndian, Object, ObjectSection, SectionFlags};
 
 /// Segments that are looked at. Linkers make four or five.
 const MAX_SEGMENTS: usize = 64;
 
-/// Sections that are looked at. Compilers that give each function its own do it in `.o` files.
-const MAX_SECTIONS: usize = 4096;
+/// Sections that are looked at. Linkers make some forty; compilers that give each function its own
+/// do it in `.o` files. To find a name's end in a table without one takes as long as that has bytes.
+const MAX_SECTIONS: usize = 256;
 
 /// A part of the file that is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,8 @@ pub(super) enum Frames<'data> {
 pub(super) struct Image<'file, 'data> {
     file: &'file ElfFile64<'data, LittleEndian>,
     segments: Vec<Segment<'data>>,
+    /// Sections that have bytes in the file, and their names.
+    sections: Vec<(&'data [u8], Section<'data>)>,
 }
 
 impl<'file, 'data> Image<'file, 'data> {
@@ -59,7 +62,16 @@ impl<'file, 'data> Image<'file, 'data> {
             .filter_map(|header| segment(file.data(), header))
             .collect();
         segments.sort_by_key(|segment| segment.start);
-        Self { file, segments }
+        let sections = file
+            .sections()
+            .take(MAX_SECTIONS)
+            .filter_map(|section| named(&section))
+            .collect();
+        Self {
+            file,
+            segments,
+            sections,
+        }
     }
 
     /// The segments of code, in the order of their addresses.
@@ -82,21 +94,23 @@ impl<'file, 'data> Image<'file, 'data> {
         self.file.elf_header().e_entry(LittleEndian)
     }
 
+    /// Whether the file is linked to be started, and not just loaded. Of those that say neither,
+    /// such as a dynamic linker, this one cannot tell.
+    pub(super) fn is_program(&self) -> bool {
+        self.file.elf_header().e_type(LittleEndian) == ET_EXEC
+            || self
+                .file
+                .elf_program_headers()
+                .iter()
+                .any(|header| header.p_type(LittleEndian) == PT_INTERP)
+    }
+
     /// A section's address and bytes.
     pub(super) fn section(&self, name: &str) -> Option<Section<'data>> {
-        self.file
-            .sections()
-            .take(MAX_SECTIONS)
-            .find(|section| section.name_bytes() == Ok(name.as_bytes()))
-            .filter(|section| !is_compressed(section))
-            .and_then(|section| {
-                let data = section.data().ok()?;
-                Some(Section {
-                    address: section.address(),
-                    data,
-                })
-            })
-            .filter(|section| !section.data.is_empty())
+        self.sections
+            .iter()
+            .find(|(found, _)| *found == name.as_bytes())
+            .map(|(_, section)| *section)
     }
 
     /// The call frame information.
@@ -168,9 +182,16 @@ fn segment<'data>(
     })
 }
 
-fn is_compressed(section: &ElfSection64<'_, '_, LittleEndian>) -> bool {
-    match section.flags() {
-        SectionFlags::Elf { sh_flags } => sh_flags & u64::from(SHF_COMPRESSED) != 0,
-        _ => false,
+fn named<'data>(
+    section: &ElfSection64<'data, '_, LittleEndian>,
+) -> Option<(&'data [u8], Section<'data>)> {
+    let SectionFlags::Elf { sh_flags } = section.flags() else {
+        return None;
+    };
+    if sh_flags & u64::from(SHF_COMPRESSED) != 0 {
+        return None;
     }
+    let data = section.data().ok().filter(|data| !data.is_empty())?;
+    let address = section.address();
+    Some((section.name_bytes().ok()?, Section { address, data }))
 }

@@ -57,6 +57,14 @@ where
         return saved_by_kernel(rsp, &ra, &rbp, section);
     }
 
+    // The frame address is the caller's `rsp`, but where a function says otherwise: `longjmp`.
+    if !matches!(
+        row.register(Register(REG_RSP.into())),
+        RegisterRule::Undefined | RegisterRule::ValOffset(0)
+    ) {
+        return None;
+    }
+
     let mut rule = with_cfa(cfa)?;
     rule.ra = RaKind::AtCfa as u8;
     rule.ra_offset = match place(&ra, cfa, section)? {

@@ -1,0 +1,4 @@
+//! A procedure linkage table: see `pyscry_tests::hostile`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pyscry_tests::hostile::plt(data));
