@@ -3,6 +3,7 @@
 //! `cargo xtask test` brings up the interpreters and names them in a file (`PYSCRY_PYTHONS`); a
 //! test runs on each of them, and fails loudly where there is none.
 
+pub mod compiled;
 pub mod folded;
 pub mod interpreters;
 pub mod pyscry;

@@ -254,7 +254,7 @@ impl Opened {
         } = location;
         // The symbol table names parts (`.cold`), and what debug information leaves out: the
         // namespaces of local functions in C++.
-        let name = symbol.or(Some(function.as_str()).filter(|name| !name.is_empty()));
+        let name = symbol.or(function.as_deref());
         let mut frames = vec![frame(name, place, false)];
         frames.extend(
             inlined
