@@ -183,8 +183,8 @@ fn debug_links_below_the_targets_root() {
         );
         let root = directory.join("root");
         place(&file, &root.join("app/libtest.so"));
-        let stripped = format!("libtest.so+{:#x}", marks[2]);
-        assert_eq!(named(&file, &root, marks[2]), [stripped.clone()]);
+        let stripped = [format!("libtest.so+{:#x}", marks[2])];
+        assert_eq!(named(&file, &root, marks[2]), stripped);
         place(&debug, &root.join(place_of_debug));
         let found = marks.iter().map(|mark| named(&file, &root, *mark));
         assert_eq!(found.collect::<Vec<_>>(), lines_of(directory));
@@ -192,7 +192,7 @@ fn debug_links_below_the_targets_root() {
         let mut wrong = std::fs::read(&debug).expect("a debug file");
         wrong.push(0);
         std::fs::write(root.join(place_of_debug), wrong).expect("written");
-        assert_eq!(named(&file, &root, marks[2]), [stripped]);
+        assert_eq!(named(&file, &root, marks[2]), stripped);
     }
 }
 

@@ -99,6 +99,11 @@ impl DebugInfo {
         })
     }
 
+    /// Whether it made the reader panic.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// What is known about an address; `None` for nothing.
     pub(super) fn find(&mut self, address: u64) -> Option<Location> {
         if self.broken || address == u64::MAX {

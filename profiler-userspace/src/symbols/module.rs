@@ -74,6 +74,7 @@ pub(super) enum Identity {
 pub(super) struct Module {
     identity: Identity,
     name: Arc<str>,
+    path: PathBuf,
     root: PathBuf,
     file: Option<File>,
     image: Image,
@@ -92,7 +93,7 @@ struct Opened {
 }
 
 impl Module {
-    /// Takes a file, and finds its debug file.
+    /// Takes a file.
     pub(super) fn open(module: ModuleFile, strings: &mut Interner) -> Self {
         let ModuleFile {
             path,
@@ -125,16 +126,14 @@ impl Module {
             },
             (None, None) => Identity::Bytes(image.to_vec()),
         };
-        let debug_file = elf
-            .filter(|elf| file.is_some() && debug_info::size(elf).is_none())
-            .and_then(|elf| debug_file::find(&elf, &path, &root));
         Self {
             identity,
             name,
+            path,
             root,
             file,
             image,
-            debug_file,
+            debug_file: None,
             opened: None,
             known: HashMap::new(),
         }
@@ -143,6 +142,15 @@ impl Module {
     /// What tells it from others.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Looks for its debug file, where it may have one.
+    pub(super) fn find_debug_file(&mut self) {
+        self.debug_file = self
+            .image
+            .elf()
+            .filter(|elf| self.file.is_some() && debug_info::size(elf).is_none())
+            .and_then(|elf| debug_file::find(&elf, &self.path, &self.root));
     }
 
     /// Names an address.
@@ -162,6 +170,10 @@ impl Module {
             Opened::read(name, image, files, &self.root, options, notes)
         });
         let frames = opened.frames(name, image, address, strings);
+        if opened.debug_info.as_ref().is_some_and(DebugInfo::is_broken) {
+            opened.debug_info = None;
+            notes.push(format!("{name}: its debug information is damaged"));
+        }
         self.known.insert(address, Arc::clone(&frames));
         frames
     }
