@@ -32,7 +32,7 @@ pub struct ModuleFile {
 /// The content of a [`ModuleFile`].
 #[derive(Debug)]
 pub enum Content {
-    /// An open file, which stays open.
+    /// An open file. It stays open, or mapped, until this recording's names are dropped.
     File(File),
     /// An ELF image copied from memory, for the vDSO.
     Memory(Vec<u8>),
@@ -146,11 +146,15 @@ impl Module {
 
     /// Looks for its debug file, where it may have one.
     pub(super) fn find_debug_file(&mut self) {
-        self.debug_file = self
-            .image
-            .elf()
-            .filter(|elf| self.file.is_some() && debug_info::size(elf).is_none())
-            .and_then(|elf| debug_file::find(&elf, &self.path, &self.root));
+        let Some(elf) = self.image.elf().filter(|_| self.file.is_some()) else {
+            self.file = None;
+            return;
+        };
+        if debug_info::size(&elf).is_none() {
+            self.debug_file = debug_file::find(&elf, &self.path, &self.root);
+            // The mapping is enough, and a program may have more files than we may have open.
+            self.file = None;
+        }
     }
 
     /// Names an address.
@@ -169,6 +173,9 @@ impl Module {
             let files = (self.file.as_ref(), self.debug_file.as_ref());
             Opened::read(name, image, files, &self.root, options, notes)
         });
+        // What they were needed for is mapped now.
+        self.file = None;
+        self.debug_file = None;
         let frames = opened.frames(name, image, address, strings);
         if opened.debug_info.as_ref().is_some_and(DebugInfo::is_broken) {
             opened.debug_info = None;
