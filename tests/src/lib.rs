@@ -4,6 +4,7 @@
 //! test runs on each of them, and fails loudly where there is none. numpy, for Python 3.12, is in the
 //! directory that `PYSCRY_SITE` names.
 
+pub mod compiled;
 pub mod folded;
 pub mod hostile;
 pub mod interpreters;

@@ -3,13 +3,21 @@
 use std::cmp::Reverse;
 
 /// How much a name is preferred: the greatest wins, whatever the order of the table.
-pub(super) type Preference<'a> = (Reverse<usize>, bool, Reverse<usize>, Reverse<&'a [u8]>);
+pub(super) type Preference<'a> = (
+    bool,
+    Reverse<usize>,
+    bool,
+    Reverse<usize>,
+    Reverse<&'a [u8]>,
+);
 
 /// People know `read` rather than `__read` or `__libc_read`, and an exported name rather than a
 /// local one; the rest only makes the choice the same every time.
 pub(super) fn preference(name: &[u8], exported: bool) -> Preference<'_> {
     let underscores = name.iter().take_while(|byte| **byte == b'_').count();
     (
+        // What glibc calls its own functions inside.
+        !name.starts_with(b"__GI_"),
         Reverse(underscores),
         exported,
         Reverse(name.len()),
@@ -27,6 +35,7 @@ mod tests {
             .into_iter()
             .max_by_key(|name| preference(name, true));
         assert_eq!(best, Some(&b"read"[..]));
+        assert!(preference(b"__a", true) > preference(b"__GI_a", true));
         assert!(preference(b"zlib_a", true) > preference(b"a_local", false));
     }
 }

@@ -51,9 +51,9 @@ pub(super) struct Inlined {
 /// What debug information says about an address.
 #[derive(Debug)]
 pub(super) struct Location {
-    /// The function, as debug information has it: mangled, or without its namespace. Empty where
+    /// The function, as debug information has it: mangled, or without its namespace. `None` where
     /// it has no name.
-    pub function: String,
+    pub function: Option<String>,
     /// Where in the function.
     pub place: Option<Place>,
     /// What was inlined there, from the outermost to the innermost.
@@ -99,6 +99,11 @@ impl DebugInfo {
         })
     }
 
+    /// Whether it made the reader panic.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// What is known about an address; `None` for nothing.
     pub(super) fn find(&mut self, address: u64) -> Option<Location> {
         if self.broken || address == u64::MAX {
@@ -109,8 +114,15 @@ impl DebugInfo {
                 .resolver
                 .find_sym(address, &FindSymOpts::CodeInfoAndInlined);
             let symbol = found.ok()?.ok()?;
+            // Where debug information has no function, this is a symbol, whose end may be a guess:
+            // its size says so.
+            let covers = symbol.size.is_some_and(|size| {
+                let offset = address.checked_sub(symbol.addr);
+                offset.is_some_and(|offset| offset < size as u64)
+            });
+            let named = covers && !symbol.name.is_empty();
             Some(Location {
-                function: symbol.name.to_owned(),
+                function: named.then(|| symbol.name.to_owned()),
                 place: symbol.code_info.as_deref().map(place),
                 inlined: symbol
                     .inlined

@@ -37,7 +37,7 @@ pub fn without_suffixes(name: &str) -> &str {
 }
 
 /// Families of the call machinery, by how their names begin.
-const MACHINERY: [&str; 42] = [
+const MACHINERY: [&str; 49] = [
     // Python/ceval.c: the loop and the ways into it. `_TAIL_CALL_` are its opcodes since 3.14.
     "_PyEval_EvalFrame",
     "_PyEval_EvalCode",
@@ -58,6 +58,13 @@ const MACHINERY: [&str; 42] = [
     "_PyVectorcall_",
     "_PyFunction_Vectorcall",
     "_PyFunction_FastCall",
+    "_Py_EnterRecursiveCall",
+    "_Py_LeaveRecursiveCall",
+    // Python/ceval.c: what the opcodes of calls have in common since 3.15
+    "_PyCallMethodDescriptor",
+    "_Py_BuiltinCall",
+    "_Py_CallBuiltinClass",
+    "_Py_VectorCall",
     // Objects/methodobject.c, Objects/descrobject.c
     "_PyCFunction_",
     "_PyMethodDef_RawFastCall",
@@ -76,6 +83,7 @@ const MACHINERY: [&str; 42] = [
     "call_unbound",
     "vectorcall_maybe",
     "maybe_call_special",
+    "_PyObject_MaybeCallSpecial",
     // Objects/genobject.c: generators and coroutines
     "gen_send",
     "_PyGen_",
@@ -90,7 +98,7 @@ const MACHINERY: [&str; 42] = [
 ];
 
 /// Single functions of the call machinery, in the order of the alphabet.
-const MACHINERY_NAMES: [&str; 65] = [
+const MACHINERY_NAMES: [&str; 67] = [
     "PyCFunction_Call",
     "PyIter_Send",
     "_PyEval_FrameClearAndPop",
@@ -100,6 +108,8 @@ const MACHINERY_NAMES: [&str; 65] = [
     "_PyThreadState_PopFrame",
     "_PyThreadState_PushFrame",
     "_PyTier2Interpreter",
+    "_Py_CheckFunctionResult",
+    "_Py_CheckSlotResult",
     "_gen_throw",
     "call_function",
     "call_maybe",
@@ -166,13 +176,25 @@ const NOT_MACHINERY: [&str; 4] = [
     "_PyGen_FetchStopIterationValue",
 ];
 
+/// How functions of the same families end that do the work of a type, and call nothing.
+const NOT_MACHINERY_ENDS: [&str; 6] = [
+    "_dealloc",
+    "_traverse",
+    "_clear",
+    "_repr",
+    "_get_doc",
+    "_get_text_signature",
+];
+
 /// Whether a function is call machinery of the interpreter: between a Python frame and a C function
 /// that people know (`builtin_sorted`, `list_sort_impl`, an extension's own), or another Python
 /// frame. It is folded away from merged stacks.
 #[must_use]
 pub fn interpreter_internal(name: &str) -> bool {
     let name = without_suffixes(name);
-    if NOT_MACHINERY.contains(&name) {
+    let other = NOT_MACHINERY.contains(&name)
+        || NOT_MACHINERY_ENDS.iter().any(|end| name.ends_with(end)) && !name.starts_with("py::");
+    if other {
         return false;
     }
     MACHINERY.iter().any(|family| name.starts_with(family)) || MACHINERY_NAMES.contains(&name)
@@ -303,6 +325,13 @@ mod tests {
             "method_call",
             "_PyObject_MakeTpCall",
             "_TAIL_CALL_CALL_PY_EXACT_ARGS",
+            "_PyEvalFramePushAndInit_Ex",
+            "_PyCallMethodDescriptorFast_StackRef",
+            "_Py_BuiltinCallFastWithKeywords_StackRef",
+            "_Py_VectorCallInstrumentation_StackRefSteal",
+            "_PyObject_MaybeCallSpecialNoArgs",
+            "_PyJIT_Entry",
+            "py::_repr:/srv/app_dealloc",
             "py_trampoline_evaluator",
             "py::<module>:/srv/app.py",
         ] {
@@ -332,6 +361,9 @@ mod tests {
             "PyImport_ImportModuleLevelObject",
             "PyObject_Calloc",
             "_PyObject_Calloc",
+            "async_gen_asend_dealloc",
+            "coro_wrapper_traverse",
+            "wrapperdescr_get_doc",
             "PyObject_GetAttr",
             "_PyObject_Malloc",
             "_PyObject_GenericGetAttrWithDict.cold",

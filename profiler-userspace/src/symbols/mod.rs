@@ -32,7 +32,8 @@ use kernel::KernelSymbols;
 use module::{Identity, Module};
 use perf_map::PerfMap;
 
-/// Debug information above this is left out: about two seconds and 3 GB to read.
+/// Debug information above this is left out: what it takes grows with it, memory too where it is
+/// compressed.
 const LARGEST_DEBUG_INFO: u64 = 2 << 30;
 
 /// Hears what takes long, a line of text each time.
@@ -96,10 +97,11 @@ impl Symbols {
     /// Takes a file, and looks for its separate debug file while the target's root is there. A
     /// file that is known already (same build id, else same inode) gets the same id.
     pub fn add_module(&mut self, file: ModuleFile) -> ModuleId {
-        let module = Module::open(file, &mut self.strings);
+        let mut module = Module::open(file, &mut self.strings);
         if let Some(id) = self.by_identity.get(module.identity()) {
             return *id;
         }
+        module.find_debug_file();
         let id = ModuleId(self.modules.len() as u32);
         self.by_identity.insert(module.identity().clone(), id);
         self.modules.push(module);

@@ -32,7 +32,7 @@ pub struct ModuleFile {
 /// The content of a [`ModuleFile`].
 #[derive(Debug)]
 pub enum Content {
-    /// An open file, which stays open.
+    /// An open file. It stays open, or mapped, until this recording's names are dropped.
     File(File),
     /// An ELF image copied from memory, for the vDSO.
     Memory(Vec<u8>),
@@ -74,6 +74,7 @@ pub(super) enum Identity {
 pub(super) struct Module {
     identity: Identity,
     name: Arc<str>,
+    path: PathBuf,
     root: PathBuf,
     file: Option<File>,
     image: Image,
@@ -92,7 +93,7 @@ struct Opened {
 }
 
 impl Module {
-    /// Takes a file, and finds its debug file.
+    /// Takes a file.
     pub(super) fn open(module: ModuleFile, strings: &mut Interner) -> Self {
         let ModuleFile {
             path,
@@ -125,16 +126,14 @@ impl Module {
             },
             (None, None) => Identity::Bytes(image.to_vec()),
         };
-        let debug_file = elf
-            .filter(|elf| file.is_some() && debug_info::size(elf).is_none())
-            .and_then(|elf| debug_file::find(&elf, &path, &root));
         Self {
             identity,
             name,
+            path,
             root,
             file,
             image,
-            debug_file,
+            debug_file: None,
             opened: None,
             known: HashMap::new(),
         }
@@ -143,6 +142,19 @@ impl Module {
     /// What tells it from others.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Looks for its debug file, where it may have one.
+    pub(super) fn find_debug_file(&mut self) {
+        let Some(elf) = self.image.elf().filter(|_| self.file.is_some()) else {
+            self.file = None;
+            return;
+        };
+        if debug_info::size(&elf).is_none() {
+            self.debug_file = debug_file::find(&elf, &self.path, &self.root);
+            // The mapping is enough, and a program may have more files than we may have open.
+            self.file = None;
+        }
     }
 
     /// Names an address.
@@ -161,7 +173,14 @@ impl Module {
             let files = (self.file.as_ref(), self.debug_file.as_ref());
             Opened::read(name, image, files, &self.root, options, notes)
         });
+        // What they were needed for is mapped now.
+        self.file = None;
+        self.debug_file = None;
         let frames = opened.frames(name, image, address, strings);
+        if opened.debug_info.as_ref().is_some_and(DebugInfo::is_broken) {
+            opened.debug_info = None;
+            notes.push(format!("{name}: its debug information is damaged"));
+        }
         self.known.insert(address, Arc::clone(&frames));
         frames
     }
@@ -254,7 +273,7 @@ impl Opened {
         } = location;
         // The symbol table names parts (`.cold`), and what debug information leaves out: the
         // namespaces of local functions in C++.
-        let name = symbol.or(Some(function.as_str()).filter(|name| !name.is_empty()));
+        let name = symbol.or(function.as_deref());
         let mut frames = vec![frame(name, place, false)];
         frames.extend(
             inlined

@@ -1,4 +1,5 @@
-//! Native and kernel frames as they are shown.
+//! Native and kernel frames as they are shown. Names are as files have them: whoever writes a
+//! format takes out of them what it cannot hold.
 
 use super::frame::{KernelFrame, NativeFrame};
 use super::perf_map;
