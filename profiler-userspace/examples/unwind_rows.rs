@@ -40,8 +40,9 @@ fn measure(disk: &Disk) -> Result<()> {
         let id = elf.build_id().unwrap_or(b"no build id");
         disk.store(id, &rows)?;
         let began = Instant::now();
-        anyhow::ensure!(disk.load(id).as_ref() == Some(&rows), "not what was stored");
+        let found = disk.load(id);
         let loaded = began.elapsed();
+        anyhow::ensure!(found.as_ref() == Some(&rows), "not what was stored");
 
         let stats = rows.stats;
         println!(
