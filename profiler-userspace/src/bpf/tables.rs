@@ -1,12 +1,13 @@
 //! The kernel's tables for the unwind: rows of files, mappings of processes, and all rules.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
 use memmap2::{MmapMut, MmapOptions};
-use profiler_common::unwind::{CHUNK_WORDS, Chunk, Rule};
+use profiler_common::unwind::{CHUNK_WORDS, Chunk, Rule, Tables};
 
 use super::loader::LoadError;
 
@@ -44,8 +45,15 @@ pub struct KernelTables {
     numbers: HashMap<Rule, u16>,
     free: Vec<TableNumber>,
     next: TableNumber,
-    bytes: HashMap<TableNumber, usize>,
+    loaded: HashMap<TableNumber, Loaded>,
     most_bytes: usize,
+}
+
+/// A table in the kernel.
+#[derive(Debug)]
+struct Loaded {
+    map: MapData,
+    bytes: usize,
 }
 
 fn map_of(map: Option<Map>, name: &'static str) -> Result<MapData, LoadError> {
@@ -66,7 +74,7 @@ fn create(chunks: usize) -> Result<MapData, MapError> {
     MapData::create(object, "pyscry_table", None)
 }
 
-fn mapped(map: &MapData, bytes: usize) -> io::Result<MmapMut> {
+fn mapped_map(map: &MapData, bytes: usize) -> io::Result<MmapMut> {
     let len = bytes.next_multiple_of(PAGE);
     // SAFETY: the memory of a map, which nobody else writes; programs only read whole words.
     unsafe {
@@ -93,7 +101,7 @@ impl KernelTables {
         let tables = map_of(tables, "TABLES")?;
         let rules = map_of(rules, "RULES")?;
         let slots = rules.info().map_err(map)?.max_entries() as usize;
-        let rules = mapped(&rules, slots * size_of::<Rule>())
+        let rules = mapped_map(&rules, slots * size_of::<Rule>())
             .map_err(|error| map(MapError::IoError(error)))?;
         let tables = Map::ArrayOfMaps(tables);
         Ok(Self {
@@ -104,7 +112,7 @@ impl KernelTables {
             numbers: HashMap::from([(Rule::NONE, 0)]),
             free: Vec::new(),
             next: 1,
-            bytes: HashMap::new(),
+            loaded: HashMap::new(),
             most_bytes,
         })
     }
@@ -126,14 +134,27 @@ impl KernelTables {
     /// Bytes that all tables take, and rules.
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
-        (self.bytes.values().sum(), self.numbers.len())
+        (self.bytes(), self.numbers.len())
+    }
+
+    fn bytes(&self) -> usize {
+        self.loaded.values().map(|table| table.bytes).sum()
+    }
+
+    /// The same tables for an unwind of ours.
+    #[must_use]
+    pub fn on_host(&self) -> HostTables<'_> {
+        HostTables {
+            tables: self,
+            mapped: RefCell::default(),
+        }
     }
 
     fn filled(words: impl ExactSizeIterator<Item = u32>) -> Result<(MapData, usize), TablesError> {
         let chunks = words.len().div_ceil(CHUNK_WORDS).max(1);
         let map = create(chunks)?;
         let bytes = chunks * size_of::<Chunk>();
-        let mut memory = mapped(&map, bytes)?;
+        let mut memory = mapped_map(&map, bytes)?;
         for (place, word) in memory.chunks_exact_mut(size_of::<u32>()).zip(words) {
             place.copy_from_slice(&word.to_le_bytes());
         }
@@ -148,8 +169,7 @@ impl KernelTables {
         &mut self,
         words: impl ExactSizeIterator<Item = u32>,
     ) -> Result<TableNumber, TablesError> {
-        let used: usize = self.bytes.values().sum();
-        if used + words.len() * size_of::<u32>() > self.most_bytes {
+        if self.bytes() + words.len() * size_of::<u32>() > self.most_bytes {
             return Err(TablesError::Full);
         }
         let number = match self.free.pop() {
@@ -178,14 +198,42 @@ impl KernelTables {
     ) -> Result<(), TablesError> {
         let (map, bytes) = Self::filled(words)?;
         self.tables.set(number, &map, 0)?;
-        self.bytes.insert(number, bytes);
+        self.loaded.insert(number, Loaded { map, bytes });
         Ok(())
     }
 
     /// Takes a table out.
     pub fn remove(&mut self, number: TableNumber) {
-        if self.bytes.remove(&number).is_some() && self.tables.set(number, &self.empty, 0).is_ok() {
+        if self.loaded.remove(&number).is_some() && self.tables.set(number, &self.empty, 0).is_ok()
+        {
             self.free.push(number);
         }
+    }
+}
+
+/// The tables as an unwind on the host reads them: each is mapped when it is first asked for.
+#[derive(Debug)]
+pub struct HostTables<'a> {
+    tables: &'a KernelTables,
+    mapped: RefCell<HashMap<TableNumber, Option<MmapMut>>>,
+}
+
+impl Tables for HostTables<'_> {
+    fn word(&self, table: u32, index: u32) -> Option<u32> {
+        let mut mapped = self.mapped.borrow_mut();
+        let memory = mapped.entry(table).or_insert_with(|| {
+            let table = self.tables.loaded.get(&table)?;
+            mapped_map(&table.map, table.bytes).ok()
+        });
+        let at = index as usize * size_of::<u32>();
+        let word = memory.as_ref()?.get(at..at + size_of::<u32>())?;
+        Some(u32::from_le_bytes(word.try_into().ok()?))
+    }
+
+    fn rule(&self, number: u16) -> Option<Rule> {
+        let at = usize::from(number) * size_of::<Rule>();
+        let place = self.tables.rules.get(at..at + size_of::<Rule>())?;
+        // SAFETY: as long as a rule; every bit pattern is one.
+        Some(unsafe { std::ptr::read_unaligned(place.as_ptr().cast::<Rule>()) })
     }
 }

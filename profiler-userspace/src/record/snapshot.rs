@@ -6,13 +6,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use profiler_common::counter::Counter;
 use profiler_common::thread::{OffReason, THREAD_UNSEEN};
+use profiler_common::unwind::Segments;
+use profiler_common::waiting::WaitingThread;
 use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkCache, WalkStatus};
 
+use super::host_unwind::{HostUnwind, kernel_part};
 use super::stacks::Stacks;
 use super::target::Target;
 use crate::bpf::Programs;
 use crate::bpf::counters::Counters;
+use crate::native::NativeCode;
 use crate::process::{RemoteMemory, proc_file};
 use crate::python::Python;
 use crate::python::threads;
@@ -49,7 +54,9 @@ impl Snapshot {
     /// Reads the stacks of all threads that the kernel has not seen run.
     pub fn read(
         target: &mut Target,
-        programs: &Programs,
+        native: Option<&NativeCode>,
+        with_kernel: bool,
+        programs: &mut Programs,
         tids: &[u32],
         stacks: &mut Stacks,
         counters: &mut Counters,
@@ -63,6 +70,13 @@ impl Snapshot {
             .unwrap_or_default();
         let mut frames = Box::new([Frame::default(); MAX_FRAMES]);
         let mut cache = WalkCache::default();
+        let waiting = if native.is_some() || with_kernel {
+            waiting_threads(programs, counters)
+        } else {
+            HashMap::new()
+        };
+        let mut unwinder = native.map(|native| HostUnwind::new(native, entry.mappings));
+        let mut segments = Box::new(Segments::EMPTY);
         let unseen = |tid: u32| {
             programs
                 .thread(tid)
@@ -93,6 +107,13 @@ impl Snapshot {
             if let Some(counter) = status.counter() {
                 counters.add(counter, 1);
             }
+            if let Some(part) = part {
+                if let Some(counter) = part.status.counter() {
+                    counters.add(counter, 1);
+                }
+                hash = part.mix(hash);
+                stacks.expect(hash, part);
+            }
             let seen = frames[..walk.depth as usize].iter().copied();
             if !stacks.contains(hash) {
                 stacks.insert(hash, status, true, seen, |frame| {
@@ -113,6 +134,23 @@ impl Snapshot {
             );
         }
         Self { by_thread }
+    }
+}
+
+/// What the kernel keeps of the target's threads, by tid.
+fn waiting_threads(
+    programs: &mut Programs,
+    counters: &mut Counters,
+) -> HashMap<u32, WaitingThread> {
+    match programs.waiting_threads() {
+        Ok(threads) => threads
+            .into_iter()
+            .map(|thread| (thread.tid, thread))
+            .collect(),
+        Err(_) => {
+            counters.add(Counter::KernelStackUnreadable, 1);
+            HashMap::new()
+        }
     }
 }
 
