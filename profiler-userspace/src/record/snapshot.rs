@@ -91,15 +91,19 @@ impl Snapshot {
             let mut walk = Walk::NEW;
             // No thread pointer: no thread state belongs to this thread, and the walk says so.
             let fsbase = pointers.get(&tid).copied().unwrap_or(0);
-            let hash = walk::run(
+            let mut hash = walk::run(
                 &mem,
                 &entry,
                 fsbase,
                 &mut walk,
                 &mut cache,
                 &mut frames,
-                None,
+                Some(&mut segments),
             );
+            let part = waiting.get(&tid).map(|thread| match &mut unwinder {
+                Some(unwinder) => unwinder.run(&mem, thread, &mut segments),
+                None => kernel_part(thread),
+            });
             if !unseen(tid) {
                 continue;
             }
