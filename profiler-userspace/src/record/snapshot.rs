@@ -13,7 +13,7 @@ use profiler_common::waiting::WaitingThread;
 use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkCache, WalkStatus};
 
 use super::host_unwind::{HostUnwind, kernel_part};
-use super::stacks::Stacks;
+use super::stacks::{NativePart, Stacks};
 use super::target::Target;
 use crate::bpf::Programs;
 use crate::bpf::counters::Counters;
@@ -61,7 +61,37 @@ impl Snapshot {
         stacks: &mut Stacks,
         counters: &mut Counters,
     ) -> Self {
+        let threads = Self::walk_all(target, native, with_kernel, programs, tids, counters);
+        // Names take longer than walks, in which other threads would run.
+        let generation = target.entry().generation;
         let mut by_thread = HashMap::new();
+        for thread in threads {
+            let mut hash = thread.hash;
+            if let Some(part) = thread.native {
+                hash = part.mix(hash);
+                stacks.expect(hash, part);
+            }
+            if !stacks.contains(hash) {
+                let frames = thread.frames.into_iter();
+                stacks.insert(hash, thread.status, true, frames, |frame| {
+                    target.resolve(generation, frame)
+                });
+            }
+            let reason = thread.reason;
+            let stack = hash;
+            by_thread.insert(thread.tid, SnapshotStack { stack, reason });
+        }
+        Self { by_thread }
+    }
+
+    fn walk_all(
+        target: &Target,
+        native: Option<&NativeCode>,
+        with_kernel: bool,
+        programs: &mut Programs,
+        tids: &[u32],
+        counters: &mut Counters,
+    ) -> Vec<Walked> {
         let pid = target.pid;
         let entry = target.entry();
         let pointers = target
@@ -83,6 +113,7 @@ impl Snapshot {
                 .is_some_and(|thread| thread.state == THREAD_UNSEEN)
         };
         let mem = RemoteMemory::new(pid);
+        let mut threads = Vec::new();
         for tid in tids.iter().copied() {
             if !unseen(tid) {
                 continue;
@@ -91,7 +122,7 @@ impl Snapshot {
             let mut walk = Walk::NEW;
             // No thread pointer: no thread state belongs to this thread, and the walk says so.
             let fsbase = pointers.get(&tid).copied().unwrap_or(0);
-            let mut hash = walk::run(
+            let hash = walk::run(
                 &mem,
                 &entry,
                 fsbase,
@@ -100,7 +131,7 @@ impl Snapshot {
                 &mut frames,
                 Some(&mut segments),
             );
-            let part = waiting.get(&tid).map(|thread| match &mut unwinder {
+            let native = waiting.get(&tid).map(|thread| match &mut unwinder {
                 Some(unwinder) => unwinder.run(&mem, thread, &mut segments),
                 None => kernel_part(thread),
             });
@@ -108,37 +139,37 @@ impl Snapshot {
                 continue;
             }
             let status = WalkStatus::from_u8(walk.status as u8);
-            if let Some(counter) = status.counter() {
+            // A thread that runs has not left its registers: if it does, its stack is not used.
+            let left = native.as_ref().filter(|_| state != Some('R'));
+            let unwound = left.and_then(|part| part.status.counter());
+            for counter in status.counter().into_iter().chain(unwound) {
                 counters.add(counter, 1);
             }
-            if let Some(part) = part {
-                if let Some(counter) = part.status.counter() {
-                    counters.add(counter, 1);
-                }
-                hash = part.mix(hash);
-                stacks.expect(hash, part);
-            }
-            let seen = frames[..walk.depth as usize].iter().copied();
-            if !stacks.contains(hash) {
-                stacks.insert(hash, status, true, seen, |frame| {
-                    target.resolve(entry.generation, frame)
-                });
-            }
-            let reason = if state == Some('R') {
-                OffReason::RunQueue
-            } else {
-                OffReason::Blocked
-            };
-            by_thread.insert(
+            threads.push(Walked {
                 tid,
-                SnapshotStack {
-                    stack: hash,
-                    reason,
+                hash,
+                status,
+                frames: frames.iter().take(walk.depth as usize).copied().collect(),
+                native,
+                reason: if state == Some('R') {
+                    OffReason::RunQueue
+                } else {
+                    OffReason::Blocked
                 },
-            );
+            });
         }
-        Self { by_thread }
+        threads
     }
+}
+
+/// One thread that the kernel did not see run.
+struct Walked {
+    tid: u32,
+    hash: u64,
+    status: WalkStatus,
+    frames: Vec<Frame>,
+    native: Option<NativePart>,
+    reason: OffReason,
 }
 
 /// What the kernel keeps of the target's threads, by tid.
