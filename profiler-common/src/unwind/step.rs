@@ -278,9 +278,13 @@ fn pass<M: Memory>(
     let token = Token::code(pc, exact);
     let mut rule = match found {
         Found::Rule(number) => rule(number).unwrap_or(Rule::NONE),
-        // An instruction that was interrupted is code, mapped or not.
-        Found::NoMapping if exact => Rule::NONE,
-        Found::NoMapping => return Err(UnwindStatus::NoMapping),
+        Found::NoMapping => {
+            // An instruction that was interrupted is code, mapped or not.
+            if exact {
+                push(unwind, tokens, token)?;
+            }
+            return Err(UnwindStatus::NoMapping);
+        }
         Found::Pending => {
             push(unwind, tokens, token)?;
             return Err(UnwindStatus::NotReady);

@@ -9,7 +9,8 @@ use profiler_common::layout::MappingsRef;
 use profiler_common::unwind::{HEADER_WORDS, Mapping};
 
 use super::address_space::{AddressSpace, Area};
-use super::module::{ModuleIndex, Modules, TableState};
+use super::module::{ModuleIndex, Modules, Source, TableState};
+use super::trampoline;
 use super::workers::{Built, Workers};
 use crate::bpf::tables::{HostTables, KernelTables, TableNumber, TablesError};
 use crate::process::RemoteMemory;
@@ -92,6 +93,9 @@ impl NativeCode {
         let module = self.module(mapping);
         let bias = module.and_then(|index| {
             let source = &self.modules.get(index)?.source;
+            if matches!(source, Source::Trampolines(_)) {
+                return Some(mapping.start);
+            }
             source.with_elf(|elf| elf.load_bias(mapping.start, mapping.offset))?
         });
         Area {
@@ -107,11 +111,20 @@ impl NativeCode {
             return Some(self.modules.of_memory("[vdso]", image(self.pid, mapping)?));
         }
         if mapping.inode == 0 {
-            return None;
+            return self.trampolines(mapping);
         }
         let host = maps::host_path(self.pid, mapping);
         let root = PathBuf::from(format!("/proc/{}/root", self.pid));
         self.modules.of_file(&host, &mapping.path, &root).ok()
+    }
+
+    fn trampolines(&mut self, mapping: &ProcessMapping) -> Option<ModuleIndex> {
+        let mem = RemoteMemory::new(self.pid);
+        let start = mem.read_some(mapping.start, trampoline::bytes_to_tell());
+        if !start.is_ok_and(|start| trampoline::is_arena(&start)) {
+            return None;
+        }
+        image(self.pid, mapping).map(|arena| self.modules.of_trampolines(arena))
     }
 
     fn used(&self) -> BTreeSet<ModuleIndex> {

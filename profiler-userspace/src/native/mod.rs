@@ -10,6 +10,7 @@
 mod address_space;
 mod code;
 mod module;
+mod trampoline;
 mod watch;
 mod workers;
 

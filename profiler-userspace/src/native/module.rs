@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use profiler_common::unwind::TABLE_PENDING;
 
+use super::trampoline;
 use crate::bpf::tables::TableNumber;
 use crate::elf::{Elf, ElfError, ElfImage};
+use crate::unwind::{Rows, compile};
 
 /// A module of a [`Modules`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +26,8 @@ pub enum Source {
     File(Arc<ElfImage>, Arc<File>),
     /// An image in the target's memory: the vDSO.
     Memory(Arc<[u8]>),
+    /// Trampolines of `-X perf`.
+    Trampolines(Arc<[u8]>),
     /// A file that is no ELF file, or cannot be read.
     Nothing,
 }
@@ -34,7 +38,16 @@ impl Source {
         match self {
             Self::File(image, _) => image.parse().ok().map(|elf| with(&elf)),
             Self::Memory(bytes) => Elf::of_image(bytes).ok().map(|elf| with(&elf)),
-            Self::Nothing => None,
+            Self::Trampolines(_) | Self::Nothing => None,
+        }
+    }
+
+    /// Compiles its rows; `None` where there are none, or more than there can be.
+    #[must_use]
+    pub fn rows(&self) -> Option<Rows> {
+        match self {
+            Self::Trampolines(arena) => Some(trampoline::rows(arena)),
+            _ => self.with_elf(|elf| compile(elf).ok()).flatten(),
         }
     }
 }
@@ -176,6 +189,17 @@ impl Modules {
             root: PathBuf::from("/"),
             source: Source::Memory(image.into()),
             build_id: id,
+            table: TableState::Absent,
+        })
+    }
+
+    /// The module of trampolines in the target's memory.
+    pub fn of_trampolines(&mut self, arena: Vec<u8>) -> ModuleIndex {
+        self.insert(Identity::Memory(arena.clone()), || Module {
+            path: PathBuf::from("[trampolines]"),
+            root: PathBuf::from("/"),
+            source: Source::Trampolines(arena.into()),
+            build_id: None,
             table: TableState::Absent,
         })
     }

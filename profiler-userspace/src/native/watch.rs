@@ -43,8 +43,9 @@ impl Buffer {
         };
         attr.set_mmap(1);
         attr.set_mmap2(1);
-        attr.set_watermark(0);
-        attr.__bindgen_anon_2.wakeup_events = 1;
+        // At every record: `wakeup_events` counts samples only (kernel/events/ring_buffer.c).
+        attr.set_watermark(1);
+        attr.__bindgen_anon_2.wakeup_watermark = 1;
         // SAFETY: `attr` is valid and says its size.
         let fd = unsafe {
             sys::perf_event_open(

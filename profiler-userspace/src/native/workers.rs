@@ -9,7 +9,7 @@ use std::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::module::{Module, ModuleIndex, Source};
-use crate::unwind::{Disk, Rows, compile};
+use crate::unwind::{Disk, Rows};
 
 /// More at once would be felt by the target.
 const MOST_WORKERS: usize = 4;
@@ -52,7 +52,7 @@ fn run(job: Job, disk: Option<&Disk>) -> Built {
     let build_id = job.build_id.as_deref();
     let known = disk.zip(build_id).and_then(|(disk, id)| disk.load(id));
     let rows = known.or_else(|| {
-        let rows = job.source.with_elf(|elf| compile(elf).ok()).flatten()?;
+        let rows = job.source.rows()?;
         if let (Some(disk), Some(id)) = (disk, build_id) {
             // It is compiled again next time.
             let _not_kept = disk.store(id, &rows);

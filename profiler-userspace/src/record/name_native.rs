@@ -233,6 +233,7 @@ impl Namer<'_> {
                     is_return_address,
                 }],
             ),
+            // Anonymous memory, or a file that is none.
             (Some(_), None) => {
                 let jit = self.jit();
                 let address = Address {
@@ -302,7 +303,7 @@ impl Namer<'_> {
             return Traits {
                 interpreter,
                 eval_loop: interpreter && in_loop(),
-                machinery: false,
+                machinery: module.is_some_and(|module| self.is_trampoline(module)),
                 entry: module.is_some_and(|module| self.starts_threads(module)),
                 unnamed: true,
             };
@@ -312,10 +313,17 @@ impl Namer<'_> {
         Traits {
             interpreter,
             eval_loop: without_suffixes(name) == eval_loop::SYMBOL || (interpreter && in_loop()),
-            machinery: interpreter && interpreter_internal(name),
+            machinery: (interpreter && interpreter_internal(name))
+                || module.is_some_and(|module| self.is_trampoline(module)),
             entry,
             unnamed: false,
         }
+    }
+
+    /// Whether it is the trampolines of `-X perf`, which say what the Python frames say.
+    fn is_trampoline(&self, module: ModuleIndex) -> bool {
+        let module = self.code.and_then(|code| code.modules.get(module));
+        module.is_some_and(|module| matches!(module.source, Source::Trampolines(_)))
     }
 
     /// Whether a module is the C library, whose code without a name at the root of a stack is what
@@ -353,7 +361,7 @@ impl Namer<'_> {
         let content = match &module.source {
             Source::File(_, file) => Content::File(file.try_clone().ok()?),
             Source::Memory(image) => Content::Memory(image.to_vec()),
-            Source::Nothing => return None,
+            Source::Trampolines(_) | Source::Nothing => return None,
         };
         let id = self.symbols.add_module(ModuleFile {
             path: module.path.clone(),
