@@ -117,6 +117,8 @@ counters! {
     UnwindNotAdvancing = "unwind_not_advancing", Degraded;
     /// Samples whose native stack was unwound by frame pointers in part, for want of a rule.
     UnwindByFramePointer = "unwind_by_frame_pointer", Info;
+    /// Samples whose native stack leaves code without a rule out, up to the next activation of the interpreter's loop.
+    UnwindSkipped = "unwind_skipped", Info;
     /// Samples whose kernel stack could not be read.
     KernelStackUnreadable = "kernel_stack_unreadable", Degraded;
     /// Rules that were searched in the tables, because the cache did not have them.

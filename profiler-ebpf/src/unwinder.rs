@@ -157,7 +157,8 @@ pub extern "C" fn unwind_begin(slot: u32, kernel: u32, user: u32) -> u32 {
     let (Some(s), Some(n)) = (scratch(slot), native(slot)) else {
         return 0;
     };
-    unwind::begin(&mut n.unwind, &mut n.block);
+    let generation = s.process.mappings.generation;
+    unwind::begin(&mut n.unwind, &mut n.block, generation);
     n.unwind.count = if kernel > KERNEL_FRAMES {
         KERNEL_FRAMES
     } else {
@@ -217,6 +218,9 @@ pub extern "C" fn unwind_finish(slot: u32) -> u32 {
     }
     if n.unwind.by_frame_pointer != 0 {
         count::one(Counter::UnwindByFramePointer);
+    }
+    if n.unwind.skipped != 0 {
+        count::one(Counter::UnwindSkipped);
     }
     let state = n.unwind.status as u64
         | (n.unwind.count as u64) << 8

@@ -20,7 +20,9 @@ pub use registers::{ALL_REGISTERS, Registers, USER_REGS_BYTES, USER_REGS_WORDS, 
 pub use rule::{CfaKind, REG_RBP, REG_RIP, REG_RSP, REGISTERS, RaKind, RbpKind, Rule};
 pub use segments::{MAX_SEGMENTS, Segments};
 pub use stack::StackBlock;
-pub use step::{Found, MAX_TOKENS, Tokens, Unwind, UnwindStatus, begin, fold_tokens, run, step};
+pub use step::{
+    Anchor, Found, MAX_TOKENS, Tokens, Unwind, UnwindStatus, begin, fold_tokens, run, step,
+};
 pub use table::{
     CHUNK_WORDS, Chunk, HEADER_WORDS, MAPPING_WORDS, Mapping, PAGE_BYTES, TABLE_PENDING, Tables,
     find_mapping, find_row, row, row_low, row_rule, rule_key,

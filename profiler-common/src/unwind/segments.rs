@@ -76,6 +76,16 @@ impl Segments {
         Some((word & ADDRESS, if end < 0 { 0 } else { end as u32 }))
     }
 
+    /// The address of the next segment; 0 when there is none.
+    #[inline(always)]
+    #[must_use]
+    pub fn next_address(&self) -> u64 {
+        match self.get(self.next) {
+            Some((address, _)) => address,
+            None => 0,
+        }
+    }
+
     /// The next segment, if its address lies in the frame from `sp` up to `cfa`. Returns how many
     /// frames are placed with it.
     #[inline(always)]

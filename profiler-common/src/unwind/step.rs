@@ -100,6 +100,22 @@ pub enum Found {
     Pending,
 }
 
+/// Where an activation of the interpreter's loop ends, counted from what the walk finds of it: the
+/// same for all of a build. With it the unwind gets past code that no rule covers, such as a JIT
+/// compiler's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Anchor {
+    /// The state of the process's mappings that it was learned in.
+    pub generation: u32,
+    /// 1 when it is known.
+    pub known: u32,
+    /// From the address on the C frame to the CFA, in bytes.
+    pub distance: u64,
+    /// The loop's rule.
+    pub rule: Rule,
+}
+
 /// Where an unwind stands.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -114,8 +130,11 @@ pub struct Unwind {
     pub status: u32,
     /// Frames that were passed by their frame pointers, for want of a rule.
     pub by_frame_pointer: u32,
-    /// Zero.
-    pub pad: u32,
+    /// How often code without a rule was skipped, up to the next activation of the interpreter's
+    /// loop.
+    pub skipped: u32,
+    /// What earlier unwinds learned.
+    pub anchor: Anchor,
 }
 
 impl Unwind {
@@ -126,21 +145,31 @@ impl Unwind {
         count: 0,
         status: UnwindStatus::Running as u32,
         by_frame_pointer: 0,
-        pad: 0,
+        skipped: 0,
+        anchor: Anchor {
+            generation: 0,
+            known: 0,
+            distance: 0,
+            rule: Rule::NONE,
+        },
     };
 }
 
 /// What the unwind passed, from the leaf on.
 pub type Tokens = [Token; MAX_TOKENS];
 
-/// Forgets the last unwind: another one begins.
+/// Forgets the last unwind: another one begins, in a state of the process's mappings.
 #[inline(always)]
-pub fn begin(unwind: &mut Unwind, block: &mut StackBlock) {
+pub fn begin(unwind: &mut Unwind, block: &mut StackBlock, generation: u32) {
+    if unwind.anchor.generation != generation {
+        unwind.anchor.generation = generation;
+        unwind.anchor.known = 0;
+    }
     unwind.hash = 0;
     unwind.count = 0;
     unwind.status = UnwindStatus::Running as u32;
     unwind.by_frame_pointer = 0;
-    unwind.pad = 0;
+    unwind.skipped = 0;
     block.forget();
 }
 
@@ -213,6 +242,16 @@ const BY_FRAME_POINTER: Rule = Rule {
     cfa_second: 0,
     rbp_offset: -16,
 };
+
+/// Where the next activation of the interpreter's loop ends, if that is known; 0 if not.
+#[inline(always)]
+fn anchored_cfa(unwind: &Unwind, segments: &Segments, sp: u64) -> u64 {
+    let address = segments.next_address();
+    if unwind.anchor.known == 0 || address < sp {
+        return 0;
+    }
+    address.wrapping_add(unwind.anchor.distance)
+}
 
 /// Goes from a signal's frame to the code that it interrupted.
 #[inline(always)]
@@ -295,11 +334,24 @@ fn pass<M: Memory>(
         return leave_signal(mem, &mut unwind.registers, block, &rule);
     }
     let sp = unwind.registers.sp();
-    if rule.cfa == CfaKind::None as u8 {
-        rule = BY_FRAME_POINTER;
-        unwind.by_frame_pointer += 1;
+    let has_rule = rule.cfa != CfaKind::None as u8;
+    let mut anchored = 0;
+    if !has_rule {
+        anchored = anchored_cfa(unwind, segments, sp);
+        if anchored != 0 {
+            rule = unwind.anchor.rule;
+            unwind.skipped += 1;
+        } else {
+            rule = BY_FRAME_POINTER;
+            unwind.by_frame_pointer += 1;
+        }
     }
-    let cfa = match cfa(mem, &unwind.registers, block, &rule) {
+    let end = if anchored != 0 {
+        Ok(anchored)
+    } else {
+        cfa(mem, &unwind.registers, block, &rule)
+    };
+    let cfa = match end {
         Ok(cfa) if cfa > sp => cfa,
         other => {
             push(unwind, tokens, token)?;
@@ -309,13 +361,25 @@ fn pass<M: Memory>(
             });
         }
     };
+    if anchored != 0 {
+        // It runs on top of the activation that it skips to.
+        push(unwind, tokens, token)?;
+    }
     // What an activation of the interpreter's loop runs stands on the leaf side of its C frame.
     for _ in 0..SEGMENTS_OF_FRAME {
+        let address = segments.next_address();
         if let Some(frames) = segments.place(sp, cfa) {
             push(unwind, tokens, Token::python(frames))?;
+            if has_rule {
+                unwind.anchor.distance = cfa.wrapping_sub(address);
+                unwind.anchor.rule = rule;
+                unwind.anchor.known = 1;
+            }
         }
     }
-    push(unwind, tokens, token)?;
+    if anchored == 0 {
+        push(unwind, tokens, token)?;
+    }
     if rule.ra == RaKind::End as u8 {
         return Err(UnwindStatus::Complete);
     }

@@ -55,7 +55,7 @@ impl<'a> HostUnwind<'a> {
         thread: &WaitingThread,
         segments: &mut Segments,
     ) -> NativePart {
-        unwind::begin(&mut self.state, &mut self.block);
+        unwind::begin(&mut self.state, &mut self.block, self.mappings.generation);
         for (place, token) in self.tokens.iter_mut().zip(kernel_tokens(thread)) {
             *place = token;
             self.state.count += 1;
