@@ -214,11 +214,14 @@ impl NativeCode {
         let words: Vec<u32> = mappings.iter().flat_map(Mapping::words).collect();
         let table = match self.table {
             Some(table) => {
+                // The tables that it names go ahead: programs see it as soon as it is there.
+                self.tables.flush()?;
                 self.tables.replace(table, words.into_iter())?;
                 table
             }
             None => *self.table.insert(self.tables.add(words.into_iter())?),
         };
+        self.tables.flush()?;
         self.generation += 1;
         self.history
             .insert(self.generation, Arc::clone(&self.space));
