@@ -245,6 +245,15 @@ impl NativeCode {
         self.stats
     }
 
+    /// How many files have a table in the kernel.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        let states = self.modules.iter().map(|(_, module)| module.table);
+        states
+            .filter(|state| matches!(state, TableState::Loaded(_)))
+            .count()
+    }
+
     /// Bytes of all tables in the kernel, and how many rules there are.
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
