@@ -1,7 +1,7 @@
 """Works without a pause below stacks of a known depth, whose functions C code calls in part.
 
 Arguments: the number of Python functions on the stack, and how many of them are called by
-functools.reduce and by sorted. The work is a loop that calls nothing: what is on top of the stack
+functools.reduce, by sorted and by min. The work is a loop that calls nothing: what is on top of the stack
 is always the interpreter's loop.
 """
 
@@ -12,6 +12,7 @@ import bench_common
 CALLS = {
     "reduce": "    reduce(level_%d, (0, 0))\n",
     "sorted": "    sorted((0,), key=level_%d)\n",
+    "min": "    min((0,), key=level_%d)\n",
     "python": "    level_%d()\n",
 }
 
@@ -27,12 +28,10 @@ def compile_levels(kinds):
     return names["level_0"]
 
 
-DEPTH, BY_REDUCE, BY_SORTED = (int(arg) for arg in sys.argv[1:])
+DEPTH, BY_REDUCE, BY_SORTED, BY_MIN = (int(arg) for arg in sys.argv[1:])
+KINDS = BY_REDUCE * ["reduce"] + BY_SORTED * ["sorted"] + BY_MIN * ["min"]
 # This module is on the stack as well, and so is the function that works.
-BY_PYTHON = DEPTH - 2 - BY_REDUCE - BY_SORTED
-LEVELS = compile_levels(
-    BY_REDUCE * ["reduce"] + BY_SORTED * ["sorted"] + BY_PYTHON * ["python"]
-)
+LEVELS = compile_levels(KINDS + (DEPTH - 2 - len(KINDS)) * ["python"])
 bench_common.end_with_input()
 bench_common.ready()
 LEVELS()

@@ -24,12 +24,8 @@ const RATE: [&str; 2] = ["--rate", "1000"];
 const NATIVE_FRAMES: [&str; 3] = ["--rate", "1000", "--native"];
 const ALL_FRAMES: [&str; 3] = ["--rate=1000", "--native=all", "--no-kernel"];
 
-/// How many functions C code calls.
-#[derive(Clone, Copy, Debug)]
-struct Calls {
-    by_reduce: usize,
-    by_sorted: usize,
-}
+/// How many functions C code calls: functools.reduce, sorted and min.
+type Calls = [usize; 3];
 
 /// What a stack is made of.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +55,8 @@ impl Depth {
 }
 
 fn start(python: &Python, calls: Calls) -> Result<Target> {
-    let args = [PYTHON, calls.by_reduce, calls.by_sorted].map(|number| number.to_string());
+    let args = [PYTHON].into_iter().chain(calls);
+    let args: Vec<String> = args.map(|number| number.to_string()).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     Target::start(python, "bench_native.py", &args)
 }
@@ -75,32 +72,32 @@ fn depth(bench: &Bench, pid: u32, args: &[&str]) -> Result<Depth> {
 /// How many functions must be called how for [`NATIVE`] frames, or as near to it as can be. How
 /// many frames a call takes depends on the interpreter and how it was compiled.
 fn find_calls(bench: &Bench, python: &Python) -> Result<Calls> {
-    let native = |by_reduce, by_sorted| -> Result<usize> {
-        let calls = Calls {
-            by_reduce,
-            by_sorted,
-        };
+    let native = |calls| -> Result<usize> {
         let target = start(python, calls)?;
         Ok(depth(bench, target.pid(), &ALL_FRAMES)?.native)
     };
-    let none = native(0, 0)?;
-    let reduce = native(1, 0)?.saturating_sub(none);
-    let sorted = native(0, 1)?.saturating_sub(none);
-    // The module and the function that works are called by neither.
+    let none = native([0; 3])?;
+    let mut frames = [0; 3];
+    for (kind, frames) in frames.iter_mut().enumerate() {
+        let mut calls = [0; 3];
+        calls[kind] = 1;
+        *frames = native(calls)?.saturating_sub(none);
+    }
+    // The module and the function that works are called by none of them.
     let most = PYTHON - 2;
-    let all = (0..=most).flat_map(|by_reduce| {
-        (0..=most - by_reduce).map(move |by_sorted| Calls {
-            by_reduce,
-            by_sorted,
+    let upto = |left: usize| 0..=left;
+    let all = upto(most).flat_map(|first| {
+        upto(most - first).flat_map(move |second| {
+            upto(most - first - second).map(move |third| [first, second, third])
         })
     });
     let off = |calls: &Calls| {
-        (none + calls.by_reduce * reduce + calls.by_sorted * sorted).abs_diff(NATIVE)
+        let pairs = calls.iter().zip(&frames);
+        let there = none + pairs.map(|(calls, frames)| calls * frames).sum::<usize>();
+        // Rather more than fewer.
+        (there.abs_diff(NATIVE), there < NATIVE)
     };
-    Ok(all.min_by_key(off).unwrap_or(Calls {
-        by_reduce: 0,
-        by_sorted: 0,
-    }))
+    Ok(all.min_by_key(off).unwrap_or_default())
 }
 
 /// A sample, and a switch of a thread.
@@ -108,14 +105,10 @@ pub(super) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
     let python = bench.python.stripped(&dir.path().join("python3"))?;
     let calls = find_calls(bench, &python)?;
-    let none = Calls {
-        by_reduce: 0,
-        by_sorted: 0,
-    };
     let mixed = format!("{NATIVE} native and {PYTHON} Python frames");
     let pure = format!("{PYTHON} Python functions that call each other");
     let mut rows = samples(bench, &python, calls, &mixed, Some(GOAL_US))?;
-    rows.extend(samples(bench, &python, none, &pure, None)?);
+    rows.extend(samples(bench, &python, [0; 3], &pure, None)?);
     rows.extend(switches(bench)?);
     Ok(rows)
 }
@@ -143,10 +136,12 @@ fn samples(
             pyscry: format!("{:.2} us", cost.each),
             met: goal.map(|goal| cost.each <= goal),
             note: format!(
-                "{}, {} of the Python functions called by functools.reduce and {} by sorted; {}",
+                "{}, {} of the Python functions called by functools.reduce, {} by sorted, {} by \
+                 min; {}",
                 depth.note(),
-                calls.by_reduce,
-                calls.by_sorted,
+                calls[0],
+                calls[1],
+                calls[2],
                 cost.note()
             ),
             ..Row::default()
