@@ -34,7 +34,7 @@ pub(crate) fn calls_through_c(frames: &[&str]) -> bool {
         return false;
     };
     let between = &frames[sort + 1..leaf];
-    between.iter().all(|frame| frame.contains("python")) && between.len() > sort - middle
+    between.iter().all(|frame| frame.contains("python")) && leaf - sort > sort - middle
 }
 
 /// Whether the C library stands behind `nap`, and the kernel, in which the thread sleeps, behind it.
