@@ -7,6 +7,7 @@
 //! - [`event`]: the records that the kernel sends through the ring buffer.
 //! - [`thread`]: what the kernel keeps of each target thread.
 //! - [`unwind`]: from a thread's registers through its native frames, one step at a time.
+//! - [`waiting`]: what the kernel says of a thread that does not run.
 //! - [`counter`]: every way in which something can be lost, named.
 //!
 //! # Design constraints
@@ -29,4 +30,5 @@ pub mod lines;
 pub mod mem;
 pub mod thread;
 pub mod unwind;
+pub mod waiting;
 pub mod walk;

@@ -2,6 +2,7 @@
 //!
 //! - `on_cpu` (`perf_event`): a sample of the thread that a CPU runs.
 //! - `off_cpu_*` (`tp_btf/sched_switch`): how long, and at which stack, a thread did not run.
+//! - `waiting_threads` (`iter/task`): what the kernel keeps of threads that wait.
 //! - `thread_fork`, `process_exec`, `thread_exit` (`tp_btf`): the life of threads and processes.
 //!
 //! # Design constraints
@@ -37,6 +38,7 @@ mod task;
 mod unwinder;
 mod user_memory;
 mod user_registers;
+mod waiting;
 mod walker;
 
 /// The verifier proves that no path reaches it.

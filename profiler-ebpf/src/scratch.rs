@@ -8,6 +8,7 @@ use aya_ebpf::macros::btf_map;
 use profiler_common::event::EventHeader;
 use profiler_common::layout::ProcessEntry;
 use profiler_common::unwind::{Segments, StackBlock, Tokens, USER_REGS_WORDS, Unwind};
+use profiler_common::waiting::WaitingThread;
 use profiler_common::walk::{Frame, MAX_FRAMES, Walk, WalkCache};
 
 /// One area for each program that walks.
@@ -18,6 +19,10 @@ pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
 /// header, then tokens.
 #[btf_map]
 pub static NATIVE_SCRATCH: PerCpuArray<Native, 2> = PerCpuArray::new();
+
+/// What `waiting_threads` writes out.
+#[btf_map]
+pub static WAITING_SCRATCH: PerCpuArray<WaitingThread, 1> = PerCpuArray::new();
 
 /// The slot of `on_cpu`.
 pub const SLOT_ON_CPU: u32 = 0;
@@ -64,6 +69,16 @@ pub fn native(slot: u32) -> Option<&'static mut Native> {
     // SAFETY: as above.
     NATIVE_SCRATCH
         .get_ptr_mut(slot)
+        .map(|ptr| unsafe { &mut *ptr })
+}
+
+/// This CPU's scratch of `waiting_threads`. A second iterator on one CPU would need another; there
+/// is one, and it is not read twice at a time.
+#[inline(always)]
+pub fn waiting() -> Option<&'static mut WaitingThread> {
+    // SAFETY: as above.
+    WAITING_SCRATCH
+        .get_ptr_mut(0)
         .map(|ptr| unsafe { &mut *ptr })
 }
 

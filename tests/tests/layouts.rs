@@ -22,7 +22,7 @@ type Unit<'data> = gimli::Unit<Slice<'data>>;
 type Entry<'a, 'data> = gimli::DebuggingInformationEntry<'a, 'a, Slice<'data>>;
 
 /// What is looked for.
-const STRUCTURES: [&str; 19] = [
+const STRUCTURES: [&str; 20] = [
     "PyASCIIObject",
     "PyBytesObject",
     "PyCodeObject",

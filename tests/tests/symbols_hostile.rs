@@ -32,11 +32,16 @@ fn resolve(directory: &Path, image: &[u8], addresses: &[Address]) {
 }
 
 fn addresses(file: &Path) -> Vec<Address> {
-    let (start, size) = function(file, "f");
-    let (last, _) = function(file, "g");
+    let mut all = addresses_of(file, "f");
+    all.extend(addresses_of(file, "g"));
+    all
+}
+
+fn addresses_of(file: &Path, name: &str) -> Vec<Address> {
+    let (start, size) = function(file, name);
     (start..start + size)
         .step_by(3)
-        .chain([last, 0, 1, u64::MAX, u64::MAX - 1, 1 << 63])
+        .chain([0, 1, u64::MAX, u64::MAX - 1, 1 << 63])
         .flat_map(|address| {
             [false, true].map(|is_return_address| Address {
                 address,
@@ -111,5 +116,32 @@ fn a_compressed_section_that_claims_too_much() {
             damaged[at..at + 8].copy_from_slice(&claim.to_le_bytes());
             resolve(directory.path(), &damaged, &addresses);
         }
+    }
+}
+
+/// Entries within entries: what reads them calls itself for each level.
+#[test]
+fn debug_information_that_is_nested_without_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "__asm__(\".globl f\\n.type f,@function\\nf: .file 1 \\\"a.c\\\"\\n.loc 1 1\\nnop\\n\
+        nop\\nret\\n.Lend: .size f,.-f\\n\
+        .section .debug_abbrev,\\\"\\\",@progbits\\n\
+        .byte 1,0x11,1, 0x11,1, 0x12,7, 0x10,0x17, 0x1b,8, 0,0\\n\
+        .byte 2,0x2e,1, 0x11,1, 0x12,7, 0,0\\n\
+        .byte 3,0x1d,1, 0,0, 0\\n\
+        .section .debug_line,\\\"\\\",@progbits\\n.Lline:\\n\
+        .section .debug_info,\\\"\\\",@progbits\\n\
+        .long .Lbehind-.Lhere\\n.Lhere: .short 4\\n.long 0\\n.byte 8\\n\
+        .byte 1\\n.quad f\\n.quad .Lend-f\\n.long .Lline\\n.asciz \\\"/x\\\"\\n\
+        .byte 2\\n.quad f\\n.quad .Lend-f\\n\
+        .rept 200000\\n.byte 3\\n.endr\\n.rept 200002\\n.byte 0\\n.endr\\n\
+        .Lbehind:\\n.text\");\n";
+    for flags in [
+        &["-Wl,-Bsymbolic"][..],
+        &["-Wl,-Bsymbolic", "-Wl,--compress-debug-sections=zlib"],
+    ] {
+        let file = library(directory.path(), "a.c", text, flags);
+        let image = std::fs::read(&file).expect("a library");
+        resolve(directory.path(), &image, &addresses_of(&file, "f"));
     }
 }

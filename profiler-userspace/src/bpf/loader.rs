@@ -1,15 +1,16 @@
 //! Loads the BPF object into the kernel, fills its maps, attaches its programs.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, PerfEvent, Program, ProgramError};
+use aya::programs::{BtfTracePoint, Iter, PerfEvent, Program, ProgramError};
 use aya::util::online_cpus;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use profiler_common::counter::Counter;
 use profiler_common::layout::ProcessEntry;
 use profiler_common::thread::{ThreadEntry, tracked_slot};
+use profiler_common::waiting::WaitingThread;
 
 use super::counters::Counters;
 use super::object::OBJECT;
@@ -74,6 +75,9 @@ const LIFE: [(&str, &str); 3] = [
     ("process_exec", "sched_process_exec"),
     ("thread_exit", "sched_process_exit"),
 ];
+
+/// The program that looks at threads that wait, with what it iterates over.
+const WAITING: &str = "waiting_threads";
 
 /// The program that fits this kernel's form of `sched_switch`.
 fn off_cpu_program(form: SwitchForm) -> &'static str {
@@ -158,6 +162,17 @@ fn not_permitted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
+/// What calls a program.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Caller {
+    /// A clock.
+    PerfEvent,
+    /// A tracepoint with BTF.
+    Tracepoint(&'static str),
+    /// A read of an iterator.
+    Iterator(&'static str),
+}
+
 /// An object whose maps exist and whose programs are not loaded yet.
 pub(super) struct Prepared {
     ebpf: Ebpf,
@@ -206,28 +221,32 @@ impl Prepared {
         })
     }
 
-    /// The programs that fit this kernel, each with its tracepoint if it has one.
-    pub(super) fn names(&self) -> Vec<(&'static str, Option<&'static str>)> {
-        let life = LIFE.map(|(name, tracepoint)| (name, Some(tracepoint)));
-        [(ON_CPU, None)]
+    /// The programs that fit this kernel, each with what calls it.
+    pub(super) fn names(&self) -> Vec<(&'static str, Caller)> {
+        let life = LIFE.map(|(name, tracepoint)| (name, Caller::Tracepoint(tracepoint)));
+        [(ON_CPU, Caller::PerfEvent)]
             .into_iter()
             .chain(life)
-            .chain([(self.off_cpu, Some("sched_switch"))])
+            .chain([
+                (self.off_cpu, Caller::Tracepoint("sched_switch")),
+                (WAITING, Caller::Iterator("task")),
+            ])
             .collect()
     }
 
     /// Loads one program.
-    pub(super) fn load_one(
-        &mut self,
-        name: &'static str,
-        tracepoint: Option<&str>,
-    ) -> Result<(), LoadError> {
+    pub(super) fn load_one(&mut self, name: &'static str, caller: Caller) -> Result<(), LoadError> {
         let program = self.ebpf.program_mut(name);
         let program = program.ok_or(LoadError::Missing(name))?;
-        let loaded = match tracepoint {
-            None => <&mut PerfEvent>::try_from(program).and_then(|program| program.load()),
-            Some(tracepoint) => <&mut BtfTracePoint>::try_from(program)
+        let loaded = match caller {
+            Caller::PerfEvent => {
+                <&mut PerfEvent>::try_from(program).and_then(|program| program.load())
+            }
+            Caller::Tracepoint(tracepoint) => <&mut BtfTracePoint>::try_from(program)
                 .and_then(|program| program.load(tracepoint, &self.btf)),
+            Caller::Iterator(over) => {
+                <&mut Iter>::try_from(program).and_then(|program| program.load(over, &self.btf))
+            }
         };
         loaded.map_err(|source| match &source {
             ProgramError::LoadError { io_error, .. }
@@ -251,8 +270,8 @@ impl Programs {
     pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
         let mut prepared = Prepared::new(options, VerifierLogLevel::default())?;
         let names = prepared.names();
-        for (name, tracepoint) in &names {
-            prepared.load_one(name, *tracepoint)?;
+        for (name, caller) in &names {
+            prepared.load_one(name, *caller)?;
         }
         Ok(Self {
             ebpf: prepared.ebpf,
@@ -311,6 +330,28 @@ impl Programs {
                 name,
                 source: ProgramFailure(source),
             })
+    }
+
+    /// What the kernel keeps of the target's threads, for those that do not run.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`].
+    pub fn waiting_threads(&mut self) -> Result<Vec<WaitingThread>, LoadError> {
+        let failed = |source| LoadError::Program {
+            name: WAITING,
+            source: ProgramFailure(source),
+        };
+        let program = self.ebpf.program_mut(WAITING);
+        let program = program.ok_or(LoadError::Missing(WAITING))?;
+        let program = <&mut Iter>::try_from(program).map_err(failed)?;
+        let link = program.attach().map_err(failed)?;
+        let link = program.take_link(link).map_err(failed)?;
+        let mut bytes = Vec::new();
+        link.into_file()
+            .map_err(io::Error::other)
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .map_err(|error| failed(ProgramError::IOError(error)))?;
+        Ok(WaitingThread::parse(&bytes).collect())
     }
 
     /// Samples every online CPU at `rate` Hz.

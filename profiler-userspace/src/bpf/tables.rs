@@ -1,13 +1,14 @@
 //! The kernel's tables for the unwind: rows of files, mappings of processes, and all rules.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::thread;
 
 use aya::maps::{Map, MapData, MapError};
 use memmap2::{MmapMut, MmapOptions};
-use profiler_common::unwind::{CHUNK_WORDS, Chunk, Rule};
+use profiler_common::unwind::{CHUNK_WORDS, Chunk, Rule, Tables};
 
 use super::loader::LoadError;
 
@@ -42,16 +43,23 @@ pub enum TablesError {
 pub struct KernelTables {
     tables: MapData,
     slots: u32,
-    /// What is to be put into the kernel, by number; `None` is `empty`.
-    waiting: BTreeMap<TableNumber, Option<MapData>>,
+    /// Numbers whose tables are not in the kernel yet, or no more wanted there.
+    waiting: BTreeSet<TableNumber>,
     rules: MmapMut,
     /// What takes the place of a table that is taken out.
     empty: MapData,
     numbers: HashMap<Rule, u16>,
     free: Vec<TableNumber>,
     next: TableNumber,
-    bytes: HashMap<TableNumber, usize>,
+    loaded: HashMap<TableNumber, Loaded>,
     most_bytes: usize,
+}
+
+/// A table in the kernel.
+#[derive(Debug)]
+struct Loaded {
+    map: MapData,
+    bytes: usize,
 }
 
 fn map_of(map: Option<Map>, name: &'static str) -> Result<MapData, LoadError> {
@@ -72,7 +80,7 @@ fn create(chunks: usize) -> Result<MapData, MapError> {
     MapData::create(object, "pyscry_table", None)
 }
 
-fn mapped(map: &MapData, bytes: usize) -> io::Result<MmapMut> {
+fn mapped_map(map: &MapData, bytes: usize) -> io::Result<MmapMut> {
     let len = bytes.next_multiple_of(PAGE);
     // SAFETY: the memory of a map, which nobody else writes; programs only read whole words.
     unsafe {
@@ -99,19 +107,19 @@ impl KernelTables {
         let tables = map_of(tables, "TABLES")?;
         let rules = map_of(rules, "RULES")?;
         let slots = rules.info().map_err(map)?.max_entries() as usize;
-        let rules = mapped(&rules, slots * size_of::<Rule>())
+        let rules = mapped_map(&rules, slots * size_of::<Rule>())
             .map_err(|error| map(MapError::IoError(error)))?;
         Ok(Self {
             slots: tables.info().map_err(map)?.max_entries(),
             tables,
-            waiting: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             rules,
             empty: create(1).map_err(map)?,
             // Rule 0 is none: the map is all zeros.
             numbers: HashMap::from([(Rule::NONE, 0)]),
             free: Vec::new(),
             next: 1,
-            bytes: HashMap::new(),
+            loaded: HashMap::new(),
             most_bytes,
         })
     }
@@ -133,14 +141,27 @@ impl KernelTables {
     /// Bytes that all tables take, and rules.
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
-        (self.bytes.values().sum(), self.numbers.len())
+        (self.bytes(), self.numbers.len())
+    }
+
+    fn bytes(&self) -> usize {
+        self.loaded.values().map(|table| table.bytes).sum()
+    }
+
+    /// The same tables for an unwind of ours.
+    #[must_use]
+    pub fn on_host(&self) -> HostTables<'_> {
+        HostTables {
+            tables: self,
+            mapped: RefCell::default(),
+        }
     }
 
     fn filled(words: impl ExactSizeIterator<Item = u32>) -> Result<(MapData, usize), TablesError> {
         let chunks = words.len().div_ceil(CHUNK_WORDS).max(1);
         let map = create(chunks)?;
         let bytes = chunks * size_of::<Chunk>();
-        let mut memory = mapped(&map, bytes)?;
+        let mut memory = mapped_map(&map, bytes)?;
         for (place, word) in memory.chunks_exact_mut(size_of::<u32>()).zip(words) {
             place.copy_from_slice(&word.to_le_bytes());
         }
@@ -155,8 +176,7 @@ impl KernelTables {
         &mut self,
         words: impl ExactSizeIterator<Item = u32>,
     ) -> Result<TableNumber, TablesError> {
-        let used: usize = self.bytes.values().sum();
-        if used + words.len() * size_of::<u32>() > self.most_bytes {
+        if self.bytes() + words.len() * size_of::<u32>() > self.most_bytes {
             return Err(TablesError::Full);
         }
         let number = match self.free.pop() {
@@ -185,15 +205,15 @@ impl KernelTables {
         words: impl ExactSizeIterator<Item = u32>,
     ) -> Result<(), TablesError> {
         let (map, bytes) = Self::filled(words)?;
-        self.waiting.insert(number, Some(map));
-        self.bytes.insert(number, bytes);
+        self.loaded.insert(number, Loaded { map, bytes });
+        self.waiting.insert(number);
         Ok(())
     }
 
     /// Takes a table out at the next [`KernelTables::flush`].
     pub fn remove(&mut self, number: TableNumber) {
-        if self.bytes.remove(&number).is_some() {
-            self.waiting.insert(number, None);
+        if self.loaded.remove(&number).is_some() {
+            self.waiting.insert(number);
             self.free.push(number);
         }
     }
@@ -212,8 +232,9 @@ impl KernelTables {
         for some in waiting.chunks(TOGETHER) {
             thread::scope(|scope| {
                 let mut threads = Vec::new();
-                for (number, map) in some {
-                    let map = map.as_ref().map_or(empty, |map| map.fd().as_fd());
+                for number in some {
+                    let loaded = self.loaded.get(number);
+                    let map = loaded.map_or(empty, |loaded| loaded.map.fd().as_fd());
                     let thread = thread::Builder::new().name("pyscry-tables".to_owned());
                     threads.push(thread.spawn_scoped(scope, move || set(tables, *number, map))?);
                 }
@@ -261,5 +282,32 @@ fn set(maps: BorrowedFd<'_>, number: TableNumber, map: BorrowedFd<'_>) -> io::Re
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// The tables as an unwind on the host reads them: each is mapped when it is first asked for.
+#[derive(Debug)]
+pub struct HostTables<'a> {
+    tables: &'a KernelTables,
+    mapped: RefCell<HashMap<TableNumber, Option<MmapMut>>>,
+}
+
+impl Tables for HostTables<'_> {
+    fn word(&self, table: u32, index: u32) -> Option<u32> {
+        let mut mapped = self.mapped.borrow_mut();
+        let memory = mapped.entry(table).or_insert_with(|| {
+            let table = self.tables.loaded.get(&table)?;
+            mapped_map(&table.map, table.bytes).ok()
+        });
+        let at = index as usize * size_of::<u32>();
+        let word = memory.as_ref()?.get(at..at + size_of::<u32>())?;
+        Some(u32::from_le_bytes(word.try_into().ok()?))
+    }
+
+    fn rule(&self, number: u16) -> Option<Rule> {
+        let at = usize::from(number) * size_of::<Rule>();
+        let place = self.tables.rules.get(at..at + size_of::<Rule>())?;
+        // SAFETY: as long as a rule; every bit pattern is one.
+        Some(unsafe { std::ptr::read_unaligned(place.as_ptr().cast::<Rule>()) })
     }
 }

@@ -62,10 +62,10 @@ fn processed(log: &str) -> Option<u32> {
 pub fn by_log(options: &LoadOptions) -> Result<Vec<(&'static str, Option<u32>)>, LoadError> {
     let mut prepared = Prepared::new(options, VerifierLogLevel::STATS)?;
     let mut counts = Vec::new();
-    for (name, tracepoint) in prepared.names() {
+    for (name, caller) in prepared.names() {
         let result = {
             let _limit = NoMoreDescriptors::begin();
-            prepared.load_one(name, tracepoint)
+            prepared.load_one(name, caller)
         };
         let count = match result {
             Err(LoadError::Program { source, .. })

@@ -11,7 +11,7 @@ use profiler_common::unwind::{HEADER_WORDS, Mapping};
 use super::address_space::{AddressSpace, Area};
 use super::module::{ModuleIndex, Modules, TableState};
 use super::workers::{Built, Workers};
-use crate::bpf::tables::{KernelTables, TableNumber, TablesError};
+use crate::bpf::tables::{HostTables, KernelTables, TableNumber, TablesError};
 use crate::process::RemoteMemory;
 use crate::process::maps::{self, Mapping as ProcessMapping};
 use crate::unwind::{Rows, Table};
@@ -237,6 +237,12 @@ impl NativeCode {
     #[must_use]
     pub fn space(&self, generation: u32) -> Option<&AddressSpace> {
         self.history.get(&generation).map(|space| &**space)
+    }
+
+    /// The tables for an unwind of ours.
+    #[must_use]
+    pub fn on_host(&self) -> HostTables<'_> {
+        self.tables.on_host()
     }
 
     /// What was met.

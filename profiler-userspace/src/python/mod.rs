@@ -3,6 +3,7 @@
 pub mod code;
 mod code_count;
 pub mod debug_offsets;
+pub mod eval_loop;
 pub mod inspect;
 pub mod layout;
 pub mod locate;

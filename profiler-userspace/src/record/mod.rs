@@ -5,6 +5,7 @@
 //! blocked before the recording began; [`profile`] is the result.
 
 pub mod collector;
+mod host_unwind;
 pub mod launch;
 pub mod merge;
 pub mod name_native;

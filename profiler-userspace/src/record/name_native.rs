@@ -2,6 +2,7 @@
 //! are large and nobody waits for them before.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use profiler_common::unwind::{Token, TokenKind, UnwindStatus};
@@ -11,13 +12,13 @@ use super::options::NativeFrames;
 use super::stacks::{FrameId, FrameText, NativePart, Stacks};
 use crate::native::{ModuleIndex, NativeCode, Source};
 use crate::process::proc_file;
+use crate::python::eval_loop;
 use crate::symbols::internals::{interpreter_internal, root_internal, without_suffixes};
 use crate::symbols::{
     Address, Content, ModuleFile, ModuleId, NativeFrame, Options, PerfMapId, Symbols, text,
 };
+use crate::unwind::function_ranges;
 
-/// The interpreter's loop, 3.8 on.
-const EVAL_LOOP: &str = "_PyEval_EvalFrameDefault";
 /// The kernel's function that switches: what is called from it is the tracing of the switch.
 const SWITCH: &str = "__schedule";
 
@@ -54,6 +55,10 @@ struct Namer<'a> {
     pid: u32,
     interpreter: Option<ModuleIndex>,
     program: Option<ModuleIndex>,
+    /// Parts of the interpreter's loop, where activations are counted.
+    loop_parts: Vec<Range<u64>>,
+    /// Functions of files that have code without a symbol.
+    functions: HashMap<ModuleIndex, Vec<Range<u64>>>,
     native: HashMap<(u32, Token), NativeItem>,
     kernel: HashMap<u64, KernelName>,
 }
@@ -99,10 +104,16 @@ pub fn name_native(
         pid,
         interpreter: python.and_then(|python| module_of(python.module)),
         program: exe.and_then(|exe| module_of(&exe)),
+        loop_parts: Vec::new(),
+        functions: HashMap::new(),
         native: HashMap::new(),
         kernel: HashMap::new(),
     };
     let by_count = python.is_some_and(|python| python.by_count);
+    if by_count && let Some(module) = namer.interpreter.and_then(|index| code?.modules.get(index)) {
+        let parts = module.source.with_elf(eval_loop::ranges);
+        namer.loop_parts = parts.unwrap_or_default();
+    }
     let mut named = Named::default();
     for hash in stacks.with_native_part() {
         let Some(unmerged) = stacks.take_native(hash) else {
@@ -232,13 +243,12 @@ impl Namer<'_> {
             }
             (None, _) => Vec::new(),
         };
+        let file_address = area.map_or(0, |area| address.wrapping_sub(area.bias));
+        let instruction = file_address.wrapping_sub(u64::from(is_return_address));
         let frames = match frames.first() {
             Some(frames) if !frames.is_empty() => frames
                 .iter()
-                .map(|frame| {
-                    let shown = FrameText::Native(text::native(frame).into());
-                    (stacks.intern(shown), self.traits(module, frame))
-                })
+                .map(|frame| self.frame(stacks, module, frame, instruction))
                 .collect(),
             _ => {
                 let shown = FrameText::Marker("[unmapped code]");
@@ -250,24 +260,77 @@ impl Namer<'_> {
         Item::Native(item)
     }
 
-    fn traits(&self, module: Option<ModuleIndex>, frame: &NativeFrame) -> Traits {
+    fn frame(
+        &mut self,
+        stacks: &mut Stacks,
+        module: Option<ModuleIndex>,
+        frame: &NativeFrame,
+        instruction: u64,
+    ) -> (FrameId, Traits) {
+        let traits = self.traits(module, frame, instruction);
+        let mut shown = frame.clone();
+        if let (None, Some(module)) = (&frame.name, module) {
+            // One function is one frame, whatever it is called.
+            shown.offset = self
+                .function_start(module, instruction)
+                .unwrap_or(frame.offset);
+        }
+        let text = FrameText::Native(text::native(&shown).into());
+        (stacks.intern(text), traits)
+    }
+
+    /// The start of the function at an address that no symbol covers.
+    fn function_start(&mut self, index: ModuleIndex, address: u64) -> Option<u64> {
+        let module = self.code?.modules.get(index)?;
+        let functions = self.functions.entry(index).or_insert_with(|| {
+            let ranges = module.source.with_elf(function_ranges);
+            ranges.unwrap_or_default()
+        });
+        let behind = functions.partition_point(|function| function.start <= address);
+        let function = functions.get(behind.checked_sub(1)?)?;
+        function.contains(&address).then_some(function.start)
+    }
+
+    fn traits(&self, module: Option<ModuleIndex>, frame: &NativeFrame, instruction: u64) -> Traits {
         let interpreter = module.is_some() && module == self.interpreter;
+        let in_loop = || {
+            self.loop_parts
+                .iter()
+                .any(|part| part.contains(&instruction))
+        };
         let Some(name) = frame.raw_name.as_deref() else {
             return Traits {
                 interpreter,
+                eval_loop: interpreter && in_loop(),
+                machinery: false,
+                entry: module.is_some_and(|module| self.starts_threads(module)),
                 unnamed: true,
-                ..Traits::default()
             };
         };
         // A `main` of a program that has Python built in is the user's own.
         let entry = root_internal(name) && (name != "main" || self.is_python(module));
         Traits {
             interpreter,
-            eval_loop: without_suffixes(name) == EVAL_LOOP,
+            eval_loop: without_suffixes(name) == eval_loop::SYMBOL || (interpreter && in_loop()),
             machinery: interpreter && interpreter_internal(name),
             entry,
             unnamed: false,
         }
+    }
+
+    /// Whether a module is the C library, whose code without a name at the root of a stack is what
+    /// starts programs and threads.
+    fn starts_threads(&self, module: ModuleIndex) -> bool {
+        let path = self
+            .code
+            .and_then(|code| Some(&code.modules.get(module)?.path));
+        let name = path.and_then(|path| path.file_name());
+        name.is_some_and(|name| {
+            let name = name.to_string_lossy();
+            ["libc.so", "libc-", "libpthread", "ld-", "ld-musl"]
+                .iter()
+                .any(|start| name.starts_with(start))
+        })
     }
 
     /// Whether a module is the interpreter, or the program that does nothing but run it.

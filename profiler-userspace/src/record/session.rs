@@ -306,7 +306,9 @@ impl Session {
                 let tids = track_threads(&mut programs, &target, &mut collector)?;
                 collector.snapshot = Snapshot::read(
                     &mut target,
-                    &programs,
+                    native.as_ref().map(|native| &native.code),
+                    options.kernel,
+                    &mut programs,
                     &tids,
                     &mut collector.stacks,
                     &mut collector.counters,

@@ -6,13 +6,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use profiler_common::counter::Counter;
 use profiler_common::thread::{OffReason, THREAD_UNSEEN};
+use profiler_common::unwind::Segments;
+use profiler_common::waiting::WaitingThread;
 use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkCache, WalkStatus};
 
-use super::stacks::Stacks;
+use super::host_unwind::{HostUnwind, kernel_part};
+use super::stacks::{NativePart, Stacks};
 use super::target::Target;
 use crate::bpf::Programs;
 use crate::bpf::counters::Counters;
+use crate::native::NativeCode;
 use crate::process::{RemoteMemory, proc_file};
 use crate::python::Python;
 use crate::python::threads;
@@ -49,12 +54,44 @@ impl Snapshot {
     /// Reads the stacks of all threads that the kernel has not seen run.
     pub fn read(
         target: &mut Target,
-        programs: &Programs,
+        native: Option<&NativeCode>,
+        with_kernel: bool,
+        programs: &mut Programs,
         tids: &[u32],
         stacks: &mut Stacks,
         counters: &mut Counters,
     ) -> Self {
+        let threads = Self::walk_all(target, native, with_kernel, programs, tids, counters);
+        // Names take longer than walks, in which other threads would run.
+        let generation = target.entry().generation;
         let mut by_thread = HashMap::new();
+        for thread in threads {
+            let mut hash = thread.hash;
+            if let Some(part) = thread.native {
+                hash = part.mix(hash);
+                stacks.expect(hash, part);
+            }
+            if !stacks.contains(hash) {
+                let frames = thread.frames.into_iter();
+                stacks.insert(hash, thread.status, true, frames, |frame| {
+                    target.resolve(generation, frame)
+                });
+            }
+            let reason = thread.reason;
+            let stack = hash;
+            by_thread.insert(thread.tid, SnapshotStack { stack, reason });
+        }
+        Self { by_thread }
+    }
+
+    fn walk_all(
+        target: &Target,
+        native: Option<&NativeCode>,
+        with_kernel: bool,
+        programs: &mut Programs,
+        tids: &[u32],
+        counters: &mut Counters,
+    ) -> Vec<Walked> {
         let pid = target.pid;
         let entry = target.entry();
         let pointers = target
@@ -63,12 +100,20 @@ impl Snapshot {
             .unwrap_or_default();
         let mut frames = Box::new([Frame::default(); MAX_FRAMES]);
         let mut cache = WalkCache::default();
+        let waiting = if native.is_some() || with_kernel {
+            waiting_threads(programs, counters)
+        } else {
+            HashMap::new()
+        };
+        let mut unwinder = native.map(|native| HostUnwind::new(native, entry.mappings));
+        let mut segments = Box::new(Segments::EMPTY);
         let unseen = |tid: u32| {
             programs
                 .thread(tid)
                 .is_some_and(|thread| thread.state == THREAD_UNSEEN)
         };
         let mem = RemoteMemory::new(pid);
+        let mut threads = Vec::new();
         for tid in tids.iter().copied() {
             if !unseen(tid) {
                 continue;
@@ -84,35 +129,63 @@ impl Snapshot {
                 &mut walk,
                 &mut cache,
                 &mut frames,
-                None,
+                Some(&mut segments),
             );
+            let native = waiting.get(&tid).map(|thread| match &mut unwinder {
+                Some(unwinder) => unwinder.run(&mem, thread, &mut segments),
+                None => kernel_part(thread),
+            });
             if !unseen(tid) {
                 continue;
             }
             let status = WalkStatus::from_u8(walk.status as u8);
-            if let Some(counter) = status.counter() {
+            // A thread that runs has not left its registers: if it does, its stack is not used.
+            let left = native.as_ref().filter(|_| state != Some('R'));
+            let unwound = left.and_then(|part| part.status.counter());
+            for counter in status.counter().into_iter().chain(unwound) {
                 counters.add(counter, 1);
             }
-            let seen = frames[..walk.depth as usize].iter().copied();
-            if !stacks.contains(hash) {
-                stacks.insert(hash, status, true, seen, |frame| {
-                    target.resolve(entry.generation, frame)
-                });
-            }
-            let reason = if state == Some('R') {
-                OffReason::RunQueue
-            } else {
-                OffReason::Blocked
-            };
-            by_thread.insert(
+            threads.push(Walked {
                 tid,
-                SnapshotStack {
-                    stack: hash,
-                    reason,
+                hash,
+                status,
+                frames: frames.iter().take(walk.depth as usize).copied().collect(),
+                native,
+                reason: if state == Some('R') {
+                    OffReason::RunQueue
+                } else {
+                    OffReason::Blocked
                 },
-            );
+            });
         }
-        Self { by_thread }
+        threads
+    }
+}
+
+/// One thread that the kernel did not see run.
+struct Walked {
+    tid: u32,
+    hash: u64,
+    status: WalkStatus,
+    frames: Vec<Frame>,
+    native: Option<NativePart>,
+    reason: OffReason,
+}
+
+/// What the kernel keeps of the target's threads, by tid.
+fn waiting_threads(
+    programs: &mut Programs,
+    counters: &mut Counters,
+) -> HashMap<u32, WaitingThread> {
+    match programs.waiting_threads() {
+        Ok(threads) => threads
+            .into_iter()
+            .map(|thread| (thread.tid, thread))
+            .collect(),
+        Err(_) => {
+            counters.add(Counter::KernelStackUnreadable, 1);
+            HashMap::new()
+        }
     }
 }
 

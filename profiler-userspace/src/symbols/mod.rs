@@ -6,6 +6,7 @@
 
 mod address_map;
 mod alias;
+mod debug_depth;
 mod debug_file;
 mod debug_info;
 mod demangle;

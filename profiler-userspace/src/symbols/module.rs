@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Options;
+use super::debug_depth;
 use super::debug_file::{self, DEBUG_DIRECTORY, build_id};
 use super::debug_info::{self, DebugInfo, Location, Place};
 use super::demangle::demangle;
@@ -220,6 +221,12 @@ impl Opened {
                 progress(&format!(
                     "reading {megabytes} MB of debug information of {name}"
                 ));
+            }
+            if image.elf().as_ref().is_some_and(debug_depth::is_too_deep) {
+                notes.push(format!(
+                    "{name}: its debug information is nested too deeply"
+                ));
+                return None;
             }
             let directories = [
                 root.join(DEBUG_DIRECTORY),

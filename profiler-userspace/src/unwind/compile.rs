@@ -1,5 +1,7 @@
 //! From an ELF file to its rows.
 
+use std::ops::Range;
+
 use object::LittleEndian;
 use object::elf::{EM_X86_64, ET_DYN, ET_EXEC};
 use object::read::elf::FileHeader;
@@ -78,6 +80,17 @@ pub fn compile(elf: &Elf<'_>) -> Result<Rows, CompileError> {
         unsupported,
     };
     Ok(Rows { rows, stats })
+}
+
+/// The functions that call frame information covers, by address, as the file states addresses: what
+/// tells one from the next where no symbol does.
+#[must_use]
+pub fn function_ranges(elf: &Elf<'_>) -> Vec<Range<u64>> {
+    let image = Image::new(elf.file());
+    let read = image
+        .frames()
+        .and_then(|section| frames::read(&image, &section).ok());
+    read.map_or_else(Vec::new, |(functions, _)| functions.ranges().collect())
 }
 
 /// Compiles the rows of a whole image in our memory, such as a target's vDSO.

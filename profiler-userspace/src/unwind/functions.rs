@@ -1,5 +1,7 @@
 //! Functions: ranges of addresses, each with rows of its own, and how they become one list.
 
+use std::ops::Range;
+
 use profiler_common::unwind::Rule;
 
 use super::rows::{MAX_ROWS, Row};
@@ -32,6 +34,12 @@ impl Functions {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.functions.len()
+    }
+
+    /// Their addresses.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let functions = self.functions.iter();
+        functions.map(|function| function.start..function.end)
     }
 
     /// Adds a function without rows. Its end must be behind its start.

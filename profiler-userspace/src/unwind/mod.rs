@@ -16,7 +16,7 @@ mod rule;
 mod table;
 mod trampoline;
 
-pub use compile::{CompileError, compile, compile_image};
+pub use compile::{CompileError, compile, compile_image, function_ranges};
 pub use disk::{Disk, DiskError};
 pub use rows::{CompileStats, MAX_ROWS, Row, Rows};
 pub use table::{MAX_PAGES, Table, TableError};
