@@ -64,16 +64,17 @@ pub extern "C" fn finish_sample(slot: u32) -> u32 {
     let mut bytes = HEADER_BYTES as u64;
     s.header.with_frames = 0;
     if !known {
+        // Ahead of the frames: the ring keeps its order.
+        if with_native_frames() && send_native(slot) == 0 {
+            count::one(Counter::NativeStacksLost);
+            return lost(stack_only);
+        }
+        // Behind that call: verifiers up to 6.1 forget the bound of what lies on the stack meanwhile.
         let frames = s.header.frames as u64;
         // For the verifier: no walk stores more.
         if frames > MAX_FRAMES as u64 {
             count::one(Counter::Internal);
             return 0;
-        }
-        // Ahead of the frames: the ring keeps its order.
-        if with_native_frames() && send_native(slot) == 0 {
-            count::one(Counter::NativeStacksLost);
-            return lost(stack_only);
         }
         s.header.with_frames = 1;
         bytes += frames * size_of::<Frame>() as u64;

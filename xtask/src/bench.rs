@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: cost and truth of a recording, side by side with py-spy in one run.
+//! `cargo xtask bench`: cost and truth of a recording, side by side with py-spy in one run,
+//! and with perf where there is one.
 //!
 //! It prints a table and judges nothing else: timings are no tests.
 
@@ -19,19 +20,23 @@ mod cost;
 mod events;
 mod folded;
 mod kernel;
+mod native_cost;
+mod native_idle;
 mod numbers;
+mod perf;
 mod precedence;
 mod py_spy;
 pub(crate) mod python;
 mod recorder;
 mod slowdown;
 mod table;
+mod tables;
 mod target;
 mod truth;
 mod waits;
 
 use python::Python;
-use recorder::{Recording, Tool};
+use recorder::{Format, Recording, Tool};
 use table::Row;
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +86,12 @@ enum Measurement {
     Attach,
     /// Events by CPU against events by thread.
     Events,
+    /// Time of a sample and of a switch in the kernel, with native frames.
+    NativeCost,
+    /// Slowdown at 100 Hz beside 32 idle threads, with native frames.
+    NativeIdle,
+    /// Memory of unwind tables, and the time until they are there.
+    Tables,
 }
 
 impl Measurement {
@@ -97,6 +108,9 @@ impl Measurement {
             Self::Waits => waits::rows(bench),
             Self::Attach => attach::rows(bench),
             Self::Events => events::rows(bench),
+            Self::NativeCost => native_cost::rows(bench),
+            Self::NativeIdle => native_idle::rows(bench),
+            Self::Tables => tables::rows(bench),
         }
     }
 }
@@ -118,7 +132,9 @@ impl Bench {
         let python = Python::find(args.python.as_deref())?;
         let py_spy = py_spy::find(args.py_spy.as_deref(), &python).map(|exe| Tool {
             exe,
-            announces: "Sampling process",
+            format: Format::Folded {
+                announces: "Sampling process",
+            },
         });
         if let Err(error) = &py_spy {
             eprintln!("WARNING: there is no py-spy {}: {error:#}", py_spy::VERSION);
@@ -127,7 +143,9 @@ impl Bench {
             python,
             pyscry: Tool {
                 exe: pyscry,
-                announces: "Recording process",
+                format: Format::Folded {
+                    announces: "Recording process",
+                },
             },
             py_spy,
             stretch: Duration::try_from_secs_f64(args.seconds)?,
@@ -154,8 +172,14 @@ impl Bench {
     fn seen(&self, tool: &Tool, recording: &Recording) {
         let peak = if tool.exe == self.pyscry.exe {
             &self.pyscry_peak
-        } else {
+        } else if self
+            .py_spy
+            .as_ref()
+            .is_ok_and(|known| known.exe == tool.exe)
+        {
             &self.py_spy_peak
+        } else {
+            return;
         };
         peak.set(peak.get().max(recording.peak));
         for line in &recording.said {

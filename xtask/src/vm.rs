@@ -1,5 +1,5 @@
 //! `cargo xtask vm`: boots Debian's kernels in QEMU, without KVM; there every program must load,
-//! and a Python in a chroot is profiled on- and off-CPU.
+//! and a Python in a chroot is profiled on- and off-CPU, without and with native frames.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +14,7 @@ mod folded;
 mod guest;
 mod image;
 mod libraries;
+mod native;
 mod outcome;
 mod qemu;
 
@@ -54,7 +55,7 @@ const KERNELS: [Kernel; 4] = [
     },
 ];
 
-/// Boot, two recordings and the end take a fifth of it.
+/// Boot, four recordings and the end take a third of it.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 
 /// Longer than a boot takes on any machine that is not overloaded.

@@ -107,11 +107,13 @@ pub(super) fn take<M: Memory>(
         return Ok(fields.back);
     }
     cache.block.passed(walk.frame);
+    let witness = cache.witnesses.lookup(mem, process, fields.code)?;
+    // Right before the frame is stored: verifiers up to 6.1 forget the bound of what lies on the
+    // stack meanwhile.
     let depth = walk.depth as usize;
     if depth >= MAX_FRAMES {
         return Err(WalkStatus::Truncated);
     }
-    let witness = cache.witnesses.lookup(mem, process, fields.code)?;
     if witness == WITNESS_UNREAD {
         walk.unread += 1;
     }

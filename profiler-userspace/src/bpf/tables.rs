@@ -1,11 +1,12 @@
 //! The kernel's tables for the unwind: rows of files, mappings of processes, and all rules.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::thread;
 
-use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
+use aya::maps::{Map, MapData, MapError};
 use memmap2::{MmapMut, MmapOptions};
 use profiler_common::unwind::{CHUNK_WORDS, Chunk, Rule, Tables};
 
@@ -16,6 +17,8 @@ const MAP_TYPE_ARRAY: u32 = 2;
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`.
 const TABLE_FLAGS: u32 = 1 << 10 | 1 << 12;
 const PAGE: usize = 4096;
+/// Tables that are put into the kernel together.
+const TOGETHER: usize = 64;
 
 /// The number of a table in the kernel; 0 is none.
 pub type TableNumber = u32;
@@ -38,7 +41,10 @@ pub enum TablesError {
 /// The tables.
 #[derive(Debug)]
 pub struct KernelTables {
-    tables: ArrayOfMaps<MapData>,
+    tables: MapData,
+    slots: u32,
+    /// Numbers whose tables are not in the kernel yet, or no more wanted there.
+    waiting: BTreeSet<TableNumber>,
     rules: MmapMut,
     /// What takes the place of a table that is taken out.
     empty: MapData,
@@ -103,9 +109,10 @@ impl KernelTables {
         let slots = rules.info().map_err(map)?.max_entries() as usize;
         let rules = mapped_map(&rules, slots * size_of::<Rule>())
             .map_err(|error| map(MapError::IoError(error)))?;
-        let tables = Map::ArrayOfMaps(tables);
         Ok(Self {
-            tables: ArrayOfMaps::try_from(tables).map_err(map)?,
+            slots: tables.info().map_err(map)?.max_entries(),
+            tables,
+            waiting: BTreeSet::new(),
             rules,
             empty: create(1).map_err(map)?,
             // Rule 0 is none: the map is all zeros.
@@ -161,7 +168,7 @@ impl KernelTables {
         Ok((map, bytes))
     }
 
-    /// Puts a table into the kernel.
+    /// Adds a table, which is in the kernel from the next [`KernelTables::flush`] on.
     ///
     /// # Errors
     /// [`TablesError`].
@@ -174,7 +181,7 @@ impl KernelTables {
         }
         let number = match self.free.pop() {
             Some(number) => number,
-            None if self.next < self.tables.len() => {
+            None if self.next < self.slots => {
                 self.next += 1;
                 self.next - 1
             }
@@ -187,7 +194,8 @@ impl KernelTables {
         done.map(|()| number)
     }
 
-    /// Puts a table into the place of another. Programs see the one or the other.
+    /// Puts a table into the place of another at the next [`KernelTables::flush`]. Programs see the
+    /// one or the other.
     ///
     /// # Errors
     /// [`TablesError`].
@@ -197,17 +205,83 @@ impl KernelTables {
         words: impl ExactSizeIterator<Item = u32>,
     ) -> Result<(), TablesError> {
         let (map, bytes) = Self::filled(words)?;
-        self.tables.set(number, &map, 0)?;
         self.loaded.insert(number, Loaded { map, bytes });
+        self.waiting.insert(number);
         Ok(())
     }
 
-    /// Takes a table out.
+    /// Takes a table out at the next [`KernelTables::flush`].
     pub fn remove(&mut self, number: TableNumber) {
-        if self.loaded.remove(&number).is_some() && self.tables.set(number, &self.empty, 0).is_ok()
-        {
+        if self.loaded.remove(&number).is_some() {
+            self.waiting.insert(number);
             self.free.push(number);
         }
+    }
+
+    /// Puts everything into the kernel that is not there yet.
+    ///
+    /// For each table the kernel waits until no program can see any more what was in its place, ten
+    /// milliseconds or so (`maybe_wait_bpf_programs` in `kernel/bpf/syscall.c`). So they wait
+    /// together, in as many threads.
+    ///
+    /// # Errors
+    /// [`TablesError`].
+    pub fn flush(&mut self) -> Result<(), TablesError> {
+        let waiting: Vec<_> = std::mem::take(&mut self.waiting).into_iter().collect();
+        let (tables, empty) = (self.tables.fd().as_fd(), self.empty.fd().as_fd());
+        for some in waiting.chunks(TOGETHER) {
+            thread::scope(|scope| {
+                let mut threads = Vec::new();
+                for number in some {
+                    let loaded = self.loaded.get(number);
+                    let map = loaded.map_or(empty, |loaded| loaded.map.fd().as_fd());
+                    let thread = thread::Builder::new().name("pyscry-tables".to_owned());
+                    threads.push(thread.spawn_scoped(scope, move || set(tables, *number, map))?);
+                }
+                let ended = threads.into_iter().map(|thread| {
+                    let panicked = |_| Err(io::Error::other("a thread panicked"));
+                    thread.join().unwrap_or_else(panicked)
+                });
+                ended.collect::<io::Result<()>>()
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a map into its place in a map of maps.
+fn set(maps: BorrowedFd<'_>, number: TableNumber, map: BorrowedFd<'_>) -> io::Result<()> {
+    const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+    /// What this command takes of `union bpf_attr` (`include/uapi/linux/bpf.h`).
+    #[repr(C)]
+    struct Update {
+        map: u32,
+        pad: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let value = map.as_raw_fd() as u32;
+    let update = Update {
+        map: maps.as_raw_fd() as u32,
+        pad: 0,
+        key: (&raw const number).expose_provenance() as u64,
+        value: (&raw const value).expose_provenance() as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value are a u32 each in a map of maps, and live until the call returns.
+    let failed = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_MAP_UPDATE_ELEM,
+            &raw const update,
+            size_of::<Update>() as libc::c_uint,
+        )
+    };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 

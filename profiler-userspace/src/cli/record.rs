@@ -331,6 +331,18 @@ fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> String {
         };
         let _infallible = writeln!(text, "Nothing was recorded: {reason}.");
     }
+    if let Some(tables) = &recording.tables {
+        let ready = tables.ready_in.map_or_else(String::new, |time| {
+            format!(", ready in {:.0} ms", time.as_secs_f64() * 1e3)
+        });
+        let _infallible = writeln!(
+            text,
+            "Unwind tables: {} files, {:.1} MB, {} rules{ready}.",
+            tables.files,
+            tables.bytes as f64 / 1e6,
+            tables.rules,
+        );
+    }
     for note in &recording.notes {
         let _infallible = writeln!(text, "Note: {note}.");
     }

@@ -227,11 +227,14 @@ impl NativeCode {
         let words: Vec<u32> = mappings.iter().flat_map(Mapping::words).collect();
         let table = match self.table {
             Some(table) => {
+                // The tables that it names go ahead: programs see it as soon as it is there.
+                self.tables.flush()?;
                 self.tables.replace(table, words.into_iter())?;
                 table
             }
             None => *self.table.insert(self.tables.add(words.into_iter())?),
         };
+        self.tables.flush()?;
         self.generation += 1;
         self.history
             .insert(self.generation, Arc::clone(&self.space));
@@ -259,6 +262,15 @@ impl NativeCode {
     #[must_use]
     pub fn stats(&self) -> NativeStats {
         self.stats
+    }
+
+    /// How many files have a table in the kernel.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        let states = self.modules.iter().map(|(_, module)| module.table);
+        states
+            .filter(|state| matches!(state, TableState::Loaded(_)))
+            .count()
     }
 
     /// Bytes of all tables in the kernel, and how many rules there are.

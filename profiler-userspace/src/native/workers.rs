@@ -1,14 +1,17 @@
 //! Threads that compile tables: call frame information of a large library takes a tenth of a
 //! second, in which samples go on.
 
+use std::fs::DirBuilder;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::module::{Module, ModuleIndex, Source};
+use crate::privilege;
 use crate::unwind::{Disk, Rows};
 
 /// More at once would be felt by the target.
@@ -38,14 +41,23 @@ pub struct Workers {
     built: UnboundedReceiver<Built>,
 }
 
-/// Where compiled tables are kept from one run to the next; `None` where there is no place.
+/// Where compiled tables are kept from one run to the next, made if it is not there; `None` where
+/// there is no place. `$XDG_CACHE_HOME` goes before root's own place, so that somebody can begin
+/// with an empty one.
 fn cache_directory() -> Option<PathBuf> {
-    if crate::privilege::is_root() {
-        return Some(PathBuf::from("/var/cache/pyscry"));
-    }
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    Some(base.or_else(home)?.join("pyscry"))
+    let named = |name| std::env::var_os(name).map(PathBuf::from);
+    // A relative path is to be ignored (XDG Base Directory Specification).
+    let base = named("XDG_CACHE_HOME").filter(|base| base.is_absolute());
+    let base = base.or_else(|| privilege::is_root().then(|| PathBuf::from("/var/cache")));
+    let directory = base
+        .or_else(|| Some(named("HOME")?.join(".cache")))?
+        .join("pyscry");
+    // Without it nothing is kept, and all of it is compiled again next time.
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory);
+    made.is_ok().then_some(directory)
 }
 
 fn run(job: Job, disk: Option<&Disk>) -> Built {

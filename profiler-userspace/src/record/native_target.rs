@@ -6,7 +6,7 @@ use std::time::Duration;
 use profiler_common::layout::MappingsRef;
 use tokio::time::Instant;
 
-use super::session::RecordError;
+use super::session::{RecordError, UnwindTables};
 use crate::bpf::Programs;
 use crate::bpf::tables::TablesError;
 use crate::native::{MapWatch, NativeCode};
@@ -29,6 +29,8 @@ pub(super) struct NativeTarget {
     /// What the kernel knows is old.
     stale: bool,
     publish_anyway: bool,
+    /// How long the first tables took.
+    ready_in: Option<Duration>,
 }
 
 impl NativeTarget {
@@ -42,6 +44,7 @@ impl NativeTarget {
             look_at: None,
             stale: false,
             publish_anyway: false,
+            ready_in: None,
         })
     }
 
@@ -58,13 +61,28 @@ impl NativeTarget {
         self.look_at = Some(Instant::now() + SETTLE);
     }
 
-    /// Waits for all tables, and loads them.
+    /// Looks at the mappings, waits for all tables, and loads them.
     pub(super) async fn prepare(&mut self) -> Result<MappingsRef, TablesError> {
+        let begin = Instant::now();
+        self.look();
         while self.code.is_pending() {
             self.code.built().await;
         }
         self.stale = false;
-        self.code.publish()
+        let mappings = self.code.publish();
+        self.ready_in = Some(begin.elapsed());
+        mappings
+    }
+
+    /// What came of the tables.
+    pub(super) fn tables(&self) -> UnwindTables {
+        let (bytes, rules) = self.code.memory();
+        UnwindTables {
+            files: self.code.files(),
+            bytes,
+            rules,
+            ready_in: self.ready_in,
+        }
     }
 
     /// What the process's entry has to say now, if that changed.

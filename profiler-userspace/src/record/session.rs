@@ -128,8 +128,22 @@ pub struct Recording {
     pub command: String,
     /// What somebody should know of its native frames.
     pub notes: Vec<String>,
-    /// Bytes of the unwind tables in the kernel, and how many rules they name.
-    pub tables: Option<(usize, usize)>,
+    /// The unwind tables, where there are native frames.
+    pub tables: Option<UnwindTables>,
+}
+
+/// The unwind tables of a recording, at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct UnwindTables {
+    /// Files that have one.
+    pub files: usize,
+    /// Bytes in the kernel, those of the mappings included.
+    pub bytes: usize,
+    /// Distinct rules that they name.
+    pub rules: usize,
+    /// How long the recording waited for them before it began; a program that was launched has
+    /// none at its beginning.
+    pub ready_in: Option<Duration>,
 }
 
 impl Recording {
@@ -259,7 +273,6 @@ impl Session {
             native = Some(NativeTarget::open(target.pid, &mut programs)?);
         }
         if let (Some(native), None) = (&mut native, &launched) {
-            native.look();
             target.mappings = native.prepare().await?;
         }
         let events = watch(programs.take_events()?, "cannot wait for the ring buffer")?;
@@ -444,7 +457,7 @@ impl Session {
             launched: self.launched,
             command: self.command,
             notes: self.notes,
-            tables: self.native.as_ref().map(|native| native.code.memory()),
+            tables: self.native.as_ref().map(NativeTarget::tables),
         })
     }
 

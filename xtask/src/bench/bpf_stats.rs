@@ -55,6 +55,13 @@ pub(super) struct Runs {
     pub(super) ns: u64,
 }
 
+impl Runs {
+    /// Nanoseconds of one.
+    pub(super) fn each(&self) -> f64 {
+        self.ns as f64 / self.count as f64
+    }
+}
+
 /// Statistics of the programs that a process holds, by the program's id.
 #[derive(Clone, Debug)]
 pub(super) struct Reading(BTreeMap<u32, Runs>);

@@ -13,6 +13,53 @@ use super::target::{Target, Worker};
 
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// What samples of a program cost.
+pub(super) struct Cost {
+    /// Samples of it.
+    pub(super) samples: u64,
+    /// Runs that met another program.
+    others: u64,
+    /// Nanoseconds of one of those.
+    base: f64,
+    /// Microseconds of a sample.
+    pub(super) each: f64,
+}
+
+impl Cost {
+    /// How it was found.
+    pub(super) fn note(&self) -> String {
+        format!(
+            "{} samples; {} runs met another program, at {:.0} ns each (measured apart, taken off)",
+            self.samples, self.others, self.base
+        )
+    }
+}
+
+/// Records a program and takes off what runs cost that met another one, `base` each.
+pub(super) fn of_sample(bench: &Bench, pid: u32, args: &[&str], base: f64) -> Result<Cost> {
+    let (runs, samples) = runs(bench, pid, args, bpf_stats::PERF_EVENT)?;
+    ensure!(samples != 0, "nothing was recorded");
+    let others = runs.count.saturating_sub(samples);
+    let ns = runs.ns as f64 - others as f64 * base;
+    Ok(Cost {
+        samples,
+        others,
+        base,
+        each: ns / samples as f64 / 1000.0,
+    })
+}
+
+/// Runs at the switches of every thread while a process is recorded off-CPU.
+pub(super) fn of_switches(bench: &Bench, pid: u32, args: &[&str]) -> Result<Runs> {
+    let recorder = Recorder::start(&bench.pyscry, pid, args)?;
+    thread::sleep(SETTLE);
+    let before = Reading::of(recorder.pid())?;
+    thread::sleep(bench.stretch * 2);
+    let runs = Reading::of(recorder.pid())?.busiest(bpf_stats::TRACING, &before)?;
+    bench.seen(&bench.pyscry, &recorder.stop()?);
+    Ok(runs)
+}
+
 /// A recording's runs from its first to shortly before its end, and the weights it had.
 fn runs(bench: &Bench, pid: u32, args: &[&str], kind: u32) -> Result<(Runs, u64)> {
     let recorder = Recorder::start(&bench.pyscry, pid, args)?;
@@ -24,7 +71,7 @@ fn runs(bench: &Bench, pid: u32, args: &[&str], kind: u32) -> Result<(Runs, u64)
 }
 
 /// Nanoseconds of a run that is not of the target: the target sleeps, another program works.
-fn base(bench: &Bench) -> Result<f64> {
+pub(super) fn base(bench: &Bench) -> Result<f64> {
     let target = Target::start(&bench.python, "bench_idle.py", &["4"])?;
     let _other = Worker::start(&bench.python, "bench_deep.py", &["distinct", "20", "0"])?;
     let (runs, _) = runs(
@@ -33,7 +80,7 @@ fn base(bench: &Bench) -> Result<f64> {
         &["--rate", "1000"],
         bpf_stats::PERF_EVENT,
     )?;
-    Ok(runs.ns as f64 / runs.count as f64)
+    Ok(runs.each())
 }
 
 /// A sample, below stacks of several kinds.
@@ -50,11 +97,7 @@ pub(super) fn samples(bench: &Bench) -> Result<Vec<Row>> {
         let args = [kind, &depth.to_string(), "0"];
         let worker = Worker::start(&bench.python, "bench_deep.py", &args)?;
         let args = ["--rate", "1000"];
-        let (runs, samples) = runs(bench, worker.pid(), &args, bpf_stats::PERF_EVENT)?;
-        ensure!(samples != 0, "nothing was recorded");
-        // Runs that met another program are not what a sample costs.
-        let others = runs.count.saturating_sub(samples);
-        let each = (runs.ns as f64 - others as f64 * base) / samples as f64 / 1000.0;
+        let cost = of_sample(bench, worker.pid(), &args, base)?;
         let functions = if kind == "distinct" {
             "different functions"
         } else {
@@ -63,12 +106,9 @@ pub(super) fn samples(bench: &Bench) -> Result<Vec<Row>> {
         rows.push(Row {
             what: format!("in-kernel cost per sample, {depth} deep, {functions}"),
             goal: format!("{goal} us"),
-            pyscry: format!("{each:.2} us"),
-            met: Some(each <= goal),
-            note: format!(
-                "{samples} samples; {others} runs met another program, at {base:.0} ns each \
-                 (measured apart, taken off)"
-            ),
+            pyscry: format!("{:.2} us", cost.each),
+            met: Some(cost.each <= goal),
+            note: cost.note(),
             ..Row::default()
         });
     }
@@ -82,20 +122,13 @@ pub(super) fn switches(bench: &Bench) -> Result<Vec<Row>> {
     let idle = Target::start(&bench.python, "bench_idle.py", &["4"])?;
     let mut costs = Vec::new();
     for pid in [idle.pid(), pingpong.pid()] {
-        let recorder = Recorder::start(&bench.pyscry, pid, &["--off-cpu"])?;
-        thread::sleep(SETTLE);
-        let before = Reading::of(recorder.pid())?;
-        thread::sleep(bench.stretch * 2);
-        let runs = Reading::of(recorder.pid())?.busiest(bpf_stats::TRACING, &before)?;
-        bench.seen(&bench.pyscry, &recorder.stop()?);
-        costs.push(runs);
+        costs.push(of_switches(bench, pid, &["--off-cpu"])?);
     }
-    let each = |runs: &Runs| runs.ns as f64 / runs.count as f64;
     let row = |(what, goal, runs): (&str, Option<f64>, &Runs)| Row {
         what: what.to_owned(),
         goal: goal.map_or_else(String::new, |goal| format!("{goal} ns")),
-        pyscry: format!("{:.0} ns", each(runs)),
-        met: goal.map(|goal| each(runs) <= goal),
+        pyscry: format!("{:.0} ns", runs.each()),
+        met: goal.map(|goal| runs.each() <= goal),
         note: format!("mean of {} runs", runs.count),
         ..Row::default()
     };

@@ -34,6 +34,23 @@ impl Folded {
             .map(|(_, weight)| weight)
             .sum()
     }
+
+    /// Of the heaviest stack that a function is in, how many frames `counted` holds for.
+    pub(super) fn depth(&self, function: &str, counted: impl Fn(&str) -> bool) -> usize {
+        let frame = format!(";{function} (");
+        let within = self.0.iter().filter(|(stack, _)| stack.contains(&frame));
+        let heaviest = within.max_by_key(|(_, weight)| *weight);
+        heaviest.map_or(0, |(stack, _)| {
+            stack.split(';').filter(|frame| counted(frame)).count()
+        })
+    }
+
+    /// Percent of the weight that is of stacks for which `holds`.
+    pub(super) fn percent(&self, holds: impl Fn(&str) -> bool) -> f64 {
+        let held = self.0.iter().filter(|(stack, _)| holds(stack));
+        let weight: u64 = held.map(|(_, weight)| weight).sum();
+        weight as f64 / self.total().max(1) as f64 * 100.0
+    }
 }
 
 #[cfg(test)]
@@ -46,6 +63,8 @@ mod tests {
             Folded::parse("run (a b.py:1);busy (a.py:2) 3\nnot_busy (a.py:3) 4\n").expect("folded");
         assert_eq!(folded.total(), 7);
         assert_eq!(folded.of("busy"), 3);
+        assert_eq!(folded.depth("busy", |frame| frame.contains("a.py")), 1);
+        assert!((folded.percent(|stack| stack.contains(';')) - 300.0 / 7.0).abs() < 1e-9);
         assert!(Folded::parse("busy").is_err());
     }
 }

@@ -1,8 +1,8 @@
-//! Runs pyscry and py-spy.
+//! Runs pyscry and those that it is held against.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -22,14 +22,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Tool {
     /// The executable.
     pub(super) exe: PathBuf,
-    /// How the line begins that it prints when it begins to sample.
-    pub(super) announces: &'static str,
+    /// How it is spoken to.
+    pub(super) format: Format,
+}
+
+/// The ways in which profilers are spoken to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Format {
+    /// As py-spy: writes folded stacks.
+    Folded {
+        /// How the line begins that it prints when it begins to sample.
+        announces: &'static str,
+    },
+    /// As perf: writes what nobody here reads, says nothing, and ends by the signal that it is
+    /// given.
+    Perf,
 }
 
 /// A recording that goes on.
 #[derive(Debug)]
 pub(super) struct Recorder {
     child: Child,
+    format: Format,
     ended: bool,
     lines: Receiver<String>,
     said: Vec<String>,
@@ -57,12 +71,27 @@ impl Recorder {
     /// Starts to record a process as folded stacks, with further arguments; returns once the
     /// profiler samples.
     pub(super) fn start(tool: &Tool, pid: u32, args: &[&str]) -> Result<Self> {
+        Self::start_with_cache(tool, pid, args, None)
+    }
+
+    /// The same, where the profiler is to keep in `cache` what it keeps between recordings.
+    pub(super) fn start_with_cache(
+        tool: &Tool,
+        pid: u32,
+        args: &[&str],
+        cache: Option<&Path>,
+    ) -> Result<Self> {
         let output = NamedTempFile::new().context("cannot make a temporary file")?;
         let (reader, writer) = io::pipe().context("cannot make a pipe")?;
         let begin = Instant::now();
         let mut command = Command::new(&tool.exe);
+        command.arg("record");
+        if matches!(tool.format, Format::Folded { .. }) {
+            command.args(["--format", "raw"]);
+        }
+        command.envs(cache.map(|cache| ("XDG_CACHE_HOME", cache)));
         let child = precedence::give(&mut command)
-            .args(["record", "--format", "raw", "--pid", &pid.to_string()])
+            .args(["--pid", &pid.to_string()])
             .arg("--output")
             .arg(output.path())
             .args(args)
@@ -80,6 +109,7 @@ impl Recorder {
         });
         let mut recorder = Self {
             child,
+            format: tool.format,
             ended: false,
             lines,
             said: Vec::new(),
@@ -87,15 +117,39 @@ impl Recorder {
             begin,
             announced: Duration::ZERO,
         };
-        recorder.wait_for_announcement(tool)?;
+        match tool.format {
+            Format::Folded { announces } => recorder.wait_for_announcement(tool, announces)?,
+            Format::Perf => recorder.wait_for_events(tool)?,
+        }
         Ok(recorder)
     }
 
-    fn wait_for_announcement(&mut self, tool: &Tool) -> Result<()> {
+    /// Waits until a profiler that says nothing has opened what it samples by.
+    fn wait_for_events(&mut self, tool: &Tool) -> Result<()> {
+        let dir = format!("/proc/{}/fd", self.child.id());
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let links = fs::read_dir(&dir).into_iter().flatten().flatten();
+            let mut links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
+            if links.any(|link| link.as_os_str() == "anon_inode:[perf_event]") {
+                self.announced = self.begin.elapsed();
+                return Ok(());
+            }
+            if self.child.try_wait()?.is_some() {
+                self.ended = true;
+                self.said.extend(self.lines.iter());
+                bail!("{} failed: {}", tool.exe.display(), self.said.join("\n"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        bail!("{} does not begin to sample", tool.exe.display())
+    }
+
+    fn wait_for_announcement(&mut self, tool: &Tool, announces: &str) -> Result<()> {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
-                    let found = line.contains(tool.announces);
+                    let found = line.contains(announces);
                     self.said.push(line);
                     if found {
                         self.announced = self.begin.elapsed();
@@ -129,9 +183,12 @@ impl Recorder {
         let usage = self.wait()?;
         let took = self.begin.elapsed();
         self.said.extend(self.lines.iter());
-        let text = fs::read_to_string(self.output.path()).context("no recording")?;
+        let stacks = match self.format {
+            Format::Folded { .. } => fs::read_to_string(self.output.path()),
+            Format::Perf => Ok(String::new()),
+        };
         Ok(Recording {
-            stacks: Folded::parse(&text)?,
+            stacks: Folded::parse(&stacks.context("no recording")?)?,
             announced: self.announced,
             took,
             peak: usage.ru_maxrss as u64 * 1024,
@@ -153,7 +210,10 @@ impl Recorder {
                 -1 => return Err(io::Error::last_os_error()).context("cannot wait"),
                 _ => {
                     self.ended = true;
-                    if !libc::WIFEXITED(status) || libc::WEXITSTATUS(status) != 0 {
+                    let exited = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
+                    let stopped =
+                        libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGINT;
+                    if !(exited || stopped && matches!(self.format, Format::Perf)) {
                         self.said.extend(self.lines.iter());
                         bail!("a profiler failed: {}", self.said.join("\n"));
                     }

@@ -148,7 +148,14 @@ pub(super) fn off_cpu(bench: &Bench) -> Result<Vec<Row>> {
     Ok(found.iter().map(make).collect())
 }
 
-fn row(bench: &Bench, what: &str, goal: f64, pyscry: &Slowdown, py_spy: Option<&Slowdown>) -> Row {
+/// What pyscry and py-spy came to.
+pub(super) fn row(
+    bench: &Bench,
+    what: &str,
+    goal: f64,
+    pyscry: &Slowdown,
+    py_spy: Option<&Slowdown>,
+) -> Row {
     let own = py_spy.map_or_else(String::new, |py_spy| {
         format!(", py-spy {:.1} %", py_spy.own.median())
     });

@@ -27,6 +27,14 @@ pub(crate) fn share<'a>(
     lines: impl IntoIterator<Item = &'a str>,
     functions: &[&str],
 ) -> Result<Share> {
+    share_of(lines, |frames| ends_in(frames, functions))
+}
+
+/// How much of the stacks in `lines` is `right`, which gets a stack's frames, the root first.
+pub(crate) fn share_of<'a>(
+    lines: impl IntoIterator<Item = &'a str>,
+    right: impl Fn(&[&str]) -> bool,
+) -> Result<Share> {
     let mut share = Share::default();
     for line in lines.into_iter().filter(|line| !line.is_empty()) {
         let (stack, weight) = line
@@ -36,29 +44,31 @@ pub(crate) fn share<'a>(
             bail!("not a folded stack: {line}");
         };
         share.total += weight;
-        if ends_in(stack, functions) {
+        if right(&stack.split(';').collect::<Vec<_>>()) {
             share.right += weight;
         }
     }
     Ok(share)
 }
 
-fn ends_in(stack: &str, functions: &[&str]) -> bool {
-    let frames: Vec<&str> = stack.split(';').collect();
+fn ends_in(frames: &[&str], functions: &[&str]) -> bool {
     let Some(from) = frames.len().checked_sub(functions.len()) else {
         return false;
     };
     frames[from..]
         .iter()
         .zip(functions)
-        .all(|(frame, function)| {
-            frame
-                .strip_prefix(function)
-                .and_then(|place| place.strip_prefix(" ("))
-                .and_then(|place| place.strip_suffix(')'))
-                .and_then(|place| place.rsplit_once(':'))
-                .is_some_and(|(_, line)| line.parse::<u32>().is_ok())
-        })
+        .all(|(frame, function)| is_call(frame, function))
+}
+
+/// Whether a frame is `FUNCTION (FILE:LINE)`.
+pub(crate) fn is_call(frame: &str, function: &str) -> bool {
+    frame
+        .strip_prefix(function)
+        .and_then(|place| place.strip_prefix(" ("))
+        .and_then(|place| place.strip_suffix(')'))
+        .and_then(|place| place.rsplit_once(':'))
+        .is_some_and(|(_, line)| line.parse::<u32>().is_ok())
 }
 
 #[cfg(test)]

@@ -39,9 +39,17 @@ section record-on-cpu /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/on-cpu
 $b kill -9 $pid
 target wait
 section record-off-cpu /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/off-cpu --off-cpu
+section record-native-off-cpu /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/native-off-cpu \
+    --off-cpu --native
 $b kill -9 $pid
-section on-cpu $b cat /tmp/on-cpu
-section off-cpu $b cat /tmp/off-cpu
+# All frames: of an interpreter without symbols the others would not show which C code called.
+target sort
+section record-native-on-cpu /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/native-on-cpu \
+    --native=all
+$b kill -9 $pid
+for profile in on-cpu off-cpu native-on-cpu native-off-cpu; do
+    section $profile $b cat /tmp/$profile
+done
 
 # QEMU ends instead of booting again.
 $b reboot -f

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::folded::{self, Share};
+use super::native;
 use super::qemu::Run;
 
 /// What the verifier may look at in one program. The kernel's own limit is a million, and it takes
@@ -14,6 +15,9 @@ const INSTRUCTIONS_MAX: u64 = 100_000;
 
 /// The part of a profile that must be the stack that the program has, in hundredths.
 const RIGHT_MIN: f64 = 90.0;
+
+/// The same with native frames, where a stack that is not whole counts as wrong, too.
+const NATIVE_RIGHT_MIN: f64 = 99.0;
 
 /// Samples of 2 seconds at 99 Hz, on an emulated machine that may be slow.
 const SAMPLES_MIN: u64 = 100;
@@ -33,6 +37,8 @@ pub(crate) struct Outcome {
     programs: BTreeMap<String, Option<u64>>,
     on_cpu: Share,
     off_cpu: Share,
+    native_on_cpu: Share,
+    native_off_cpu: Share,
 }
 
 /// Reads a console; an error says what is not right.
@@ -49,26 +55,40 @@ pub(crate) fn judge(version: &str, python: &str, run: &Run) -> Result<Outcome> {
 
     section(run, "doctor")?;
     let programs = programs(&section(run, "programs")?)?;
-    section(run, "record-on-cpu")?;
-    section(run, "record-off-cpu")?;
+    for recording in ["on-cpu", "off-cpu", "native-on-cpu", "native-off-cpu"] {
+        section(run, &format!("record-{recording}"))?;
+    }
     let on_cpu = folded::share(section(run, "on-cpu")?, &["outer", "middle", "leaf"])?;
     let off_cpu = folded::share(section(run, "off-cpu")?, &["outer", "middle", "nap"])?;
-    ensure!(
-        on_cpu.total >= SAMPLES_MIN,
-        "only {} samples on-CPU",
-        on_cpu.total
-    );
-    ensure!(
-        off_cpu.total >= OFF_CPU_MIN,
-        "only {} microseconds off-CPU",
-        off_cpu.total
-    );
-    for (what, share) in [("on-CPU", on_cpu), ("off-CPU", off_cpu)] {
+    let lines = section(run, "native-on-cpu")?;
+    let native_on_cpu = folded::share_of(lines, native::calls_through_c)?;
+    let lines = section(run, "native-off-cpu")?;
+    let native_off_cpu = folded::share_of(lines, native::sleeps_in_kernel)?;
+    for (what, share, right_min) in [
+        ("on-CPU", on_cpu, RIGHT_MIN),
+        ("on-CPU with native frames", native_on_cpu, NATIVE_RIGHT_MIN),
+    ] {
         ensure!(
-            share.percent() > RIGHT_MIN,
-            "{what}, {:.1} % is right",
-            share.percent()
+            share.total >= SAMPLES_MIN,
+            "only {} samples {what}",
+            share.total
         );
+        check(what, share, right_min)?;
+    }
+    for (what, share, right_min) in [
+        ("off-CPU", off_cpu, RIGHT_MIN),
+        (
+            "off-CPU with native frames",
+            native_off_cpu,
+            NATIVE_RIGHT_MIN,
+        ),
+    ] {
+        ensure!(
+            share.total >= OFF_CPU_MIN,
+            "only {} microseconds {what}",
+            share.total
+        );
+        check(what, share, right_min)?;
     }
     Ok(Outcome {
         kernel: release.to_owned(),
@@ -78,7 +98,15 @@ pub(crate) fn judge(version: &str, python: &str, run: &Run) -> Result<Outcome> {
         programs,
         on_cpu,
         off_cpu,
+        native_on_cpu,
+        native_off_cpu,
     })
+}
+
+fn check(what: &str, share: Share, right_min: f64) -> Result<()> {
+    let percent = share.percent();
+    ensure!(percent >= right_min, "{what}, {percent:.1} % is right");
+    Ok(())
 }
 
 /// The lines of a section, whose command must have ended well.
@@ -131,7 +159,18 @@ fn programs(lines: &[&str]) -> Result<BTreeMap<String, Option<u64>>> {
 pub(crate) fn tables(outcomes: &[Outcome]) -> String {
     let mut rows = vec![
         [
-            "kernel", "python", "boot", "total", "samples", "right", "off-CPU", "right",
+            "kernel",
+            "python",
+            "boot",
+            "total",
+            "samples",
+            "right",
+            "off-CPU",
+            "right",
+            "native",
+            "right",
+            "native off-CPU",
+            "right",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -146,6 +185,10 @@ pub(crate) fn tables(outcomes: &[Outcome]) -> String {
             format!("{:.1} %", outcome.on_cpu.percent()),
             format!("{:.3} s", outcome.off_cpu.total as f64 / 1e6),
             format!("{:.1} %", outcome.off_cpu.percent()),
+            outcome.native_on_cpu.total.to_string(),
+            format!("{:.1} %", outcome.native_on_cpu.percent()),
+            format!("{:.3} s", outcome.native_off_cpu.total as f64 / 1e6),
+            format!("{:.1} %", outcome.native_off_cpu.percent()),
         ]);
     }
     let names: BTreeSet<&String> = outcomes

@@ -1,9 +1,12 @@
-"""A stack that is known: outer, middle, and leaf on a CPU or nap off it."""
+"""A stack that is known: outer, middle, and leaf on a CPU or nap off it.
+
+With sort, C code calls leaf: that of a list that is sorted by it.
+"""
 import sys
 import time
 
 
-def leaf():
+def leaf(_=None):
     total = 0
     while True:
         total = (total + 1) & 0xFFFF
@@ -11,7 +14,12 @@ def leaf():
 
 def nap():
     while True:
-        time.sleep(0.05)
+        # Short: the wait in which a recording begins is read from outside, without native frames.
+        time.sleep(0.01)
+
+
+def sort():
+    sorted([1], key=leaf)
 
 
 def middle(last):
@@ -24,4 +32,4 @@ def outer(last):
 
 with open("/tmp/" + sys.argv[1], "w"):
     pass
-outer(leaf if sys.argv[1] == "busy" else nap)
+outer({"busy": leaf, "sort": sort, "wait": nap}[sys.argv[1]])
