@@ -134,8 +134,8 @@ const CFRAME_VERSION: WalkLayout = WalkLayout {
     code_instrs: 0xc0,
     code_version: 0x5c,
     code_first_line: 0x44,
-    tstate_cframe: NONE,
-    cframe_previous: NONE,
+    tstate_cframe: 0x38,
+    cframe_previous: 0x8,
     frame_is_entry: NONE,
     entry_kind: EntryKind::EntryFrame as u8,
     ..CFRAME_CONTENT
@@ -147,6 +147,8 @@ const DIRECT_VERSION: WalkLayout = WalkLayout {
     cframe_frame: NONE,
     tstate_thread_id: 0x98,
     frame_owner: 0x4a,
+    tstate_cframe: NONE,
+    cframe_previous: NONE,
     ..CFRAME_VERSION
 };
 

@@ -344,6 +344,11 @@ fn pass<M: Memory>(
         } else {
             rule = BY_FRAME_POINTER;
             unwind.by_frame_pointer += 1;
+            // The outermost frame has none (System V ABI for x86-64, 3.4.1).
+            if !exact && unwind.registers.frame_pointer() == Some(0) {
+                push(unwind, tokens, token)?;
+                return Err(UnwindStatus::Complete);
+            }
         }
     }
     let end = if anchored != 0 {
@@ -408,6 +413,10 @@ fn pass<M: Memory>(
     } else {
         None
     };
+    if caller == 0 && !has_rule && frame_pointer != Some(0) {
+        // No end: what was taken for a frame pointer was none.
+        return Err(UnwindStatus::NoMapping);
+    }
     unwind.registers.set_caller(caller, cfa, frame_pointer);
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use profiler_common::layout::MappingsRef;
-use profiler_common::unwind::{HEADER_WORDS, Mapping};
+use profiler_common::unwind::{HEADER_WORDS, Mapping, Rule};
 
 use super::address_space::{AddressSpace, Area};
 use super::module::{ModuleIndex, Modules, Source, TableState};
@@ -16,6 +16,9 @@ use crate::bpf::tables::{HostTables, KernelTables, TableNumber, TablesError};
 use crate::process::RemoteMemory;
 use crate::process::maps::{self, Mapping as ProcessMapping};
 use crate::unwind::{Rows, Table};
+
+/// Numbers of rules that are kept at hand while a table is packed, a power of two.
+const MEMO: usize = 512;
 
 /// What was met while tables were made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,7 +212,18 @@ impl NativeCode {
 
     fn load_rows(&mut self, rows: &Rows) -> Result<TableNumber, TablesError> {
         let tables = &mut self.tables;
-        let table = Table::pack(&rows.rows, |rule| tables.number(rule));
+        // A file has some hundred rules, over and over.
+        let mut memo = [(Rule::NONE, 0); MEMO];
+        let table = Table::pack(&rows.rows, |rule| {
+            let key = rule.cfa_offset as usize
+                ^ ((rule.rbp_offset as usize) << 1)
+                ^ (usize::from(rule.reg) << 2);
+            let place = &mut memo[key & (MEMO - 1)];
+            if place.0 != *rule {
+                *place = (*rule, tables.number(rule)?);
+            }
+            Some(place.1)
+        });
         let table = table.map_err(|_| TablesError::Full)?;
         self.stats.rules_refused += table.unnumbered as u64;
         let mut words = Vec::with_capacity(table.words.len() + HEADER_WORDS as usize);

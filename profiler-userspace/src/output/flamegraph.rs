@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use inferno::flamegraph::color::{BackgroundColor, BasicPalette, Palette};
-use inferno::flamegraph::{self, Direction, Options};
+use inferno::flamegraph::{self, Direction, Options, TextTruncateDirection};
 
 use crate::record::profile::Unit;
 
@@ -31,6 +31,8 @@ pub fn draw(
     options.direction = Direction::Inverted;
     options.min_width = 0.1;
     options.hash = true;
+    // A name says more than the end of its file's.
+    options.text_truncate_direction = TextTruncateDirection::Right;
     match unit {
         Unit::Samples => {
             options.count_name = "samples".to_owned();

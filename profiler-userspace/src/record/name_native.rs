@@ -270,6 +270,11 @@ impl Namer<'_> {
     ) -> (FrameId, Traits) {
         let traits = self.traits(module, frame, instruction);
         let mut shown = frame.clone();
+        // Debug information has the directory of whoever built it, which tells nothing here.
+        shown.file = frame.file.as_deref().map(|file| {
+            let name = file.rsplit('/').next().unwrap_or(file);
+            name.into()
+        });
         if let (None, Some(module)) = (&frame.name, module) {
             // One function is one frame, whatever it is called.
             shown.offset = self
