@@ -1,0 +1,80 @@
+//! Native stacks against what is known of them.
+
+use std::collections::BTreeMap;
+
+use crate::frames::{Frame, is_whole, split_kernel};
+use crate::gdb::Truth;
+use crate::symbol::plain;
+
+/// A stack as gdb gives it has the process's frames of a recorded one. The leaf may be anywhere in
+/// its function.
+///
+/// # Panics
+/// When they differ.
+pub fn is_as_gdb_says(stack: &[String], truth: &[Truth]) {
+    assert!(is_whole(stack), "not whole: {stack:#?}");
+    let (user, _) = split_kernel(stack);
+    let same = user.len() == truth.len()
+        && user
+            .iter()
+            .zip(truth)
+            .enumerate()
+            .all(|(at, (text, frame))| frame.is(text, at + 1 == truth.len()));
+    assert!(same, "recorded {stack:#?}\ngdb: {truth:#?}");
+}
+
+/// As [`is_as_gdb_says`], of any thread of the process.
+///
+/// # Panics
+/// When no thread has such a stack.
+pub fn is_of_a_thread(stack: &[String], threads: &BTreeMap<u32, Vec<Truth>>) {
+    assert!(is_whole(stack), "not whole: {stack:#?}");
+    let (user, _) = split_kernel(stack);
+    let is_one = |truth: &Vec<Truth>| {
+        let last = truth.len();
+        let mut pairs = user.iter().zip(truth).enumerate();
+        user.len() == last && pairs.all(|(at, (text, frame))| frame.is(text, at + 1 == last))
+    };
+    assert!(
+        threads.values().any(is_one),
+        "recorded {stack:#?}\ngdb: {threads:#?}"
+    );
+}
+
+/// The names of a stack's native frames, from the given function on.
+///
+/// # Panics
+/// When that is not in the stack.
+#[must_use]
+pub fn names_from(stack: &[String], function: &str) -> Vec<String> {
+    let (user, _) = split_kernel(stack);
+    let names = user.iter().map(|text| match Frame::of(text) {
+        Frame::Native(name, _) | Frame::Python(name) => plain(name),
+        _ => text.clone(),
+    });
+    let from: Vec<String> = names.skip_while(|name| name != function).collect();
+    assert!(!from.is_empty(), "no {function} in {stack:#?}");
+    from
+}
+
+/// The chain of functions, from the first one of it on, is the stack's.
+///
+/// # Panics
+/// When it is not.
+pub fn is_chain(stack: &[String], chain: &[&str]) {
+    assert!(is_whole(stack), "not whole: {stack:#?}");
+    assert_eq!(names_from(stack, chain[0]), chain, "{stack:#?}");
+}
+
+/// The chain of functions is the stack's, which may go on.
+///
+/// # Panics
+/// When it is not.
+pub fn begins_with_chain(stack: &[String], chain: &[&str]) {
+    assert!(is_whole(stack), "not whole: {stack:#?}");
+    let names = names_from(stack, chain[0]);
+    assert!(
+        names.iter().zip(chain).filter(|(a, b)| a == b).count() == chain.len(),
+        "{chain:?} is not the beginning of {stack:#?}"
+    );
+}
