@@ -33,6 +33,10 @@ def frames(maps):
     found = []
     frame = gdb.newest_frame()
     while frame is not None:
+        # What gdb concludes was there, of a call in a function's place, is not on the stack.
+        if frame.type() == gdb.TAILCALL_FRAME:
+            frame = frame.older()
+            continue
         path, offset = place(maps, frame.pc())
         found.append({
             "function": frame.name(),
