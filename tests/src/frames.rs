@@ -7,11 +7,11 @@ pub enum Frame<'a> {
     Marker(&'a str),
     /// `name (file.py:12)`.
     Python(&'a str),
-    /// `symbol ([kernel])`, and what lacks a symbol there.
+    /// `symbol ([kernel])`, and `[kernel]` where it has none.
     Kernel(&'a str),
     /// `symbol (module)` or `symbol (file.c:12)`: the symbol, and what is in the parentheses.
     Native(&'a str, &'a str),
-    /// `module+0x1a2b`.
+    /// `module+0x1a2b`; `[jit]` of code that is of no file.
     Unnamed(&'a str, u64),
 }
 
@@ -36,6 +36,11 @@ impl<'a> Frame<'a> {
             } else {
                 Self::Unnamed(module, offset)
             };
+        }
+        match text {
+            "[kernel]" => return Self::Kernel(text),
+            "[jit]" => return Self::Unnamed(text, 0),
+            _ => {}
         }
         if text.starts_with('[') && text.ends_with(']') {
             return Self::Marker(text);
@@ -119,6 +124,7 @@ mod tests {
                 Frame::Native("clock_gettime", "[vdso]"),
             ),
             ("vfs_read ([kernel])", Frame::Kernel("vfs_read")),
+            ("[kernel]", Frame::Kernel("[kernel]")),
             ("[truncated]", Frame::Marker("[truncated]")),
             ("<module> (/tmp/a.py:3)", Frame::Python("<module>")),
             ("f (<frozen os>:3)", Frame::Python("f")),

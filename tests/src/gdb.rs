@@ -42,7 +42,7 @@ impl Truth {
 }
 
 /// The stacks of all threads by their id, each from the root to the leaf. The process is stopped
-/// meanwhile. Debug info in other files than the modules themselves is left out.
+/// meanwhile. Debug info is that of the modules, and what is installed for them.
 ///
 /// # Panics
 /// When gdb is missing or cannot tell.
@@ -53,7 +53,6 @@ pub fn stacks(pid: u32) -> BTreeMap<u32, Vec<Truth>> {
     let mut command = Command::new("gdb");
     command
         .args(["-nx", "-batch", "-iex", "set debuginfod enabled off"])
-        .args(["-iex", "set debug-file-directory /nonexistent"])
         .args(["-iex", "set auto-load off"])
         .args(["-ex", "set backtrace past-main on"])
         .args(["-ex", "set backtrace limit unlimited"])
@@ -129,10 +128,16 @@ impl Functions {
     fn read(path: &str) -> Option<Self> {
         let bytes = fs::read(path).ok()?;
         let file = object::File::parse(&*bytes).ok()?;
+        let debug = debug_file(&file);
+        let debug = debug
+            .as_deref()
+            .map(|bytes| object::File::parse(bytes).expect("a file of debug info"));
         let base = file.segments().map(|segment| segment.address()).min()? & !0xfff;
+        let of_debug = debug.iter().flat_map(|debug| debug.symbols());
         let all = file
             .symbols()
             .chain(file.dynamic_symbols())
+            .chain(of_debug)
             .filter(|symbol| symbol.is_definition() && symbol.size() > 0)
             .filter_map(|symbol| {
                 let begin = symbol.address();
@@ -149,6 +154,14 @@ impl Functions {
             .filter(move |(begin, end, _)| (*begin..*end).contains(&address))
             .map(|(_, _, name)| name.clone())
     }
+}
+
+/// The debug info that is installed for a file, if it is.
+fn debug_file(file: &object::File<'_>) -> Option<Vec<u8>> {
+    let id = file.build_id().ok()??;
+    let (first, rest) = id.split_first()?;
+    let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::read(format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug")).ok()
 }
 
 /// The functions of the files that were read.

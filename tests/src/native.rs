@@ -115,24 +115,13 @@ impl Native {
         self
     }
 
-    /// Waits until it is blocked in the system call of this number, or in one that goes on with
-    /// it after an interruption.
+    /// As [`wait_for_call`].
     ///
     /// # Panics
-    /// When it does not get there.
+    /// As there.
     #[must_use]
     pub fn blocked_in(self, call: i64) -> Self {
-        let file = format!("/proc/{}/syscall", self.pid());
-        let is_there = || {
-            let text = fs::read_to_string(&file).expect("its system call");
-            let number = text
-                .split(' ')
-                .next()
-                .and_then(|number| number.parse().ok());
-            // `running`, where it is not blocked.
-            number.is_some_and(|number: i64| [call, libc::SYS_restart_syscall].contains(&number))
-        };
-        wait_until(is_there, "it does not call the kernel");
+        wait_for_call(self.pid(), call);
         self
     }
 }
@@ -151,6 +140,25 @@ impl Drop for Native {
 pub fn settle(pid: u32) {
     let begin = ticks(pid);
     wait_until(|| ticks(pid) >= begin + 3, "it uses no CPU");
+}
+
+/// Waits until the main thread of a process is blocked in the system call of this number, or in one
+/// that goes on with it after an interruption.
+///
+/// # Panics
+/// When it does not get there.
+pub fn wait_for_call(pid: u32, call: i64) {
+    let file = format!("/proc/{pid}/syscall");
+    let is_there = || {
+        let text = fs::read_to_string(&file).expect("its system call");
+        let number = text
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok());
+        // `running`, where it is not blocked.
+        number.is_some_and(|number: i64| [call, libc::SYS_restart_syscall].contains(&number))
+    };
+    wait_until(is_there, "it does not call the kernel");
 }
 
 fn wait_until(is_so: impl Fn() -> bool, otherwise: &str) {

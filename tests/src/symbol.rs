@@ -1,10 +1,12 @@
 //! Names of functions, in the way that two tools can be compared.
 
 /// A function's name without what tools write in different ways: its arguments and return type,
-/// the hash of Rust's symbols, the suffix of a part that the compiler made of it, and spaces.
+/// the hash of Rust's symbols, the suffix of a part that the compiler made of it, its version, and
+/// spaces.
 #[must_use]
 pub fn plain(name: &str) -> String {
     let name = name.split(" [clone ").next().unwrap_or_default();
+    let name = name.split('@').next().unwrap_or_default();
     without_suffixes(&without_arguments(name)).to_owned()
 }
 
@@ -101,7 +103,7 @@ mod tests {
             ("region._omp_fn.0", "region._omp_fn"),
             ("rethrows(long) [clone .cold]", "rethrows"),
             ("work.constprop.0.isra.3", "work"),
-            ("__libc_start_main", "__libc_start_main"),
+            ("__libc_start_main@@GLIBC_2.34", "__libc_start_main"),
             (
                 "int some::f<int, 2>(std::map<int, long> const&) const",
                 "some::f<int,2>",

@@ -177,9 +177,9 @@ struct Running {
     _workshop: Workshop,
 }
 
-fn start(python: &Interpreter, way: &Way) -> Running {
+fn start(python: &Interpreter, way: &Way, mode: &str) -> Running {
     let workshop = Workshop::default();
-    let mut args = vec![way.name.to_owned()];
+    let mut args = vec![way.name.to_owned(), mode.to_owned()];
     if way.name == "extending" {
         args.extend(extension(python, &workshop));
     }
@@ -189,13 +189,15 @@ fn start(python: &Interpreter, way: &Way) -> Running {
     let expected = (0..threads)
         .map(|_| Expected::read(&target.line()))
         .collect();
-    let running = Running {
+    match mode {
+        "spin" => native::settle(target.pid()),
+        _ => native::wait_for_call(target.pid(), libc::SYS_read),
+    }
+    Running {
         target,
         expected,
         _workshop: workshop,
-    };
-    native::settle(running.target.pid());
-    running
+    }
 }
 
 /// An extension module where the interpreter has its headers, else a library for ctypes.
@@ -322,7 +324,7 @@ fn has_all(way: &Way, expected: &[Expected]) {
 fn c_functions_are_between_the_python_frames_that_they_connect() {
     on_each("merged order", |python| {
         for way in &WAYS {
-            let running = start(python, way);
+            let running = start(python, way, "spin");
             has_all(way, &running.expected);
             let folded = sampled(python, way, &running, "--native");
             compare(python, way, &folded, &running.expected, |_, _| {});
@@ -336,7 +338,7 @@ fn the_interpreters_own_frames_are_where_python_is_entered() {
         "merged order, with the interpreter's own frames",
         |python| {
             for way in &WAYS {
-                let running = start(python, way);
+                let running = start(python, way, "spin");
                 let folded = sampled(python, way, &running, "--native=all");
                 compare(python, way, &folded, &running.expected, |user, thread| {
                     entries_are_right(python, way, user, thread);
@@ -375,7 +377,7 @@ fn entries_are_right(python: &Interpreter, way: &Way, user: &[String], thread: &
 /// Native frames are gdb's, Python's left out, down to the last entry of the interpreter; what that
 /// calls changes.
 fn is_as_gdb_says(python: &Interpreter, way: &Way) {
-    let running = start(python, way);
+    let running = start(python, way, "spin");
     let pid = running.target.pid();
     let truth = gdb::stacks(pid);
     let folded = sampled(python, way, &running, "--native=all");
@@ -422,4 +424,34 @@ fn native_frames_are_as_gdb_says() {
             is_as_gdb_says(python, way);
         });
     }
+}
+
+/// The leaf waits: it goes on into the C function that does, and the kernel.
+#[test]
+fn stacks_that_wait_are_merged() {
+    on_each("merged order, off-CPU", |python| {
+        for way in WAYS
+            .iter()
+            .filter(|way| ["nesting", "comparing"].contains(&way.name))
+        {
+            let running = start(python, way, "wait");
+            let pid = running.target.pid().to_string();
+            let args = ["--pid", &pid, "--native", "--off-cpu", "--duration", "0.3"];
+            let ended = record(&args);
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+            compare(python, way, &ended.folded, &running.expected, |_, _| {});
+            for stack in ended.folded.stacks.keys() {
+                let (user, kernel) = split_kernel(stack);
+                let leaf = user.iter().rposition(|text| is_python(text));
+                let called = &user[leaf.expect("compared above") + 1..];
+                let waits = |text: &String| matches!(Frame::of(text), Frame::Kernel(name) if name.contains("pipe_read"));
+                assert!(
+                    has(called, &["read", "__read"]) && kernel.iter().any(waits),
+                    "Python {}, {}: does not read: {stack:#?}",
+                    python.version,
+                    way.name
+                );
+            }
+        }
+    });
 }

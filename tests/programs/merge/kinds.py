@@ -1,6 +1,6 @@
-"""Python that C calls that Python calls, in many ways; each ends in a leaf that spins for ever.
+"""Python that C calls that Python calls, in many ways; each ends in a leaf that never returns.
 
-The argument is the way. A thread prints its stack as Python itself sees it, a JSON line of [name,
+The first argument is the way, the second one what the leaf does: "spin" or "wait". A thread prints its stack as Python itself sees it, a JSON line of [name,
 file, line, entry] from the root to the leaf, where the entry says who called the frame: "C", or
 "Python" without C between since 3.11, or "either" where it depends on the version. The leaf's last
 line is given as the list of lines that it can be on.
@@ -10,12 +10,14 @@ import ctypes
 import functools
 import gc
 import json
+import os
 import re
 import sys
 import threading
 
-WAY = sys.argv[1]
+WAY, MODE = sys.argv[1:3]
 ENTRIES = {}
+READ, WRITE = os.pipe()
 PRINTING = threading.Lock()
 
 
@@ -55,11 +57,14 @@ def chain(frame):
 def settle():
     stack = chain(sys._getframe(1))
     first = settle.__code__.co_firstlineno
+    lines = [first + 11] if MODE == "wait" else [first + 13, first + 14]
     with PRINTING:
         print(json.dumps({
             "stack": stack,
-            "leaf": ["settle", settle.__code__.co_filename, [first + 9, first + 10], "Python"],
+            "leaf": ["settle", settle.__code__.co_filename, lines, "Python"],
         }), flush=True)
+    if MODE == "wait":
+        os.read(READ, 1)
     count = 0
     while True:
         count += 1
@@ -132,9 +137,9 @@ def called_back():
 
 
 def extending():
-    """An extension module, where there were headers to build it with: the second argument says
-    where it is, and as what."""
-    kind, path = sys.argv[2:]
+    """An extension module, where there were headers to build it with: more arguments say
+    as what, and where it is."""
+    kind, path = sys.argv[3:]
     if kind == "module":
         import importlib.machinery
         import importlib.util
