@@ -78,3 +78,52 @@ pub fn begins_with_chain(stack: &[String], chain: &[&str]) {
         "{chain:?} is not the beginning of {stack:#?}"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{begins_with_chain, is_chain, names_from};
+
+    fn stack() -> Vec<String> {
+        let frames = [
+            "_start (program)",
+            "main (program)",
+            "reads (a.c:7)",
+            "read (libc.so.6)",
+            "vfs_read ([kernel])",
+        ];
+        frames.map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn the_kernels_frames_are_no_part_of_a_chain() {
+        assert_eq!(names_from(&stack(), "main"), ["main", "reads", "read"]);
+        is_chain(&stack(), &["main", "reads", "read"]);
+        begins_with_chain(&stack(), &["main", "reads"]);
+        begins_with_chain(&stack(), &["main", "reads", "read"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "left")]
+    fn a_chain_that_goes_on_is_another() {
+        is_chain(&stack(), &["main", "reads"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "is not the beginning")]
+    fn a_beginning_is_not_longer_than_the_stack() {
+        begins_with_chain(&stack(), &["main", "reads", "read", "more"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "is not the beginning")]
+    fn a_missing_caller_is_no_beginning() {
+        begins_with_chain(&stack(), &["main", "caller", "reads"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "not whole")]
+    fn what_is_marked_is_not_whole() {
+        let marked = [&["[truncated]".to_owned()], &stack()[..]].concat();
+        begins_with_chain(&marked, &["main"]);
+    }
+}

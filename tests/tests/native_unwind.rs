@@ -176,6 +176,26 @@ fn deep_recursion() {
     }
 }
 
+/// What does not fit is cut at the root's side, and marked.
+#[test]
+fn too_deep_recursion() {
+    let workshop = Workshop::default();
+    let exe = workshop.make("gcc", "native/deep.c", &["-O2"], "program");
+    let program = Native::start(&exe, &["10000"]).settled();
+    for stack in sampled(program.pid(), &[]).stacks.keys() {
+        assert!(
+            matches!(Frame::of(&stack[0]), Frame::Marker(_)),
+            "{stack:#?}"
+        );
+        let (user, _) = split_kernel(&stack[1..]);
+        let (leaf, callers) = user.split_last().expect("frames");
+        assert_eq!(Frame::of(leaf).native(), Some("spin"));
+        assert!(callers.len() >= 1000, "{} frames", callers.len());
+        let is_deeper = |text: &String| Frame::of(text).native() == Some("deeper");
+        assert!(callers.iter().all(is_deeper), "{stack:#?}");
+    }
+}
+
 /// Inlined functions have frames of their own where there is debug info, and places in files.
 #[test]
 fn inlined_functions() {
