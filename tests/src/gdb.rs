@@ -17,6 +17,9 @@ use crate::symbol::plain;
 pub struct Truth {
     /// All names that its function has: gdb's, and those of all symbols at its address.
     pub names: BTreeSet<String>,
+    /// Whether the names are of a symbol that tells where the function ends. Others are of hand
+    /// written code, where gdb guesses by the last label before the address.
+    sized: bool,
     /// Whether it is inlined into the next one.
     pub inlined: bool,
     /// The name of its module's file.
@@ -32,9 +35,7 @@ impl Truth {
         match Frame::of(text) {
             Frame::Native(name, _) => self.names.contains(&plain(name)),
             Frame::Unnamed(module, offset) => {
-                self.names.is_empty()
-                    && self.module == module
-                    && (leaf || self.offsets.contains(&offset))
+                !self.sized && self.module == module && (leaf || self.offsets.contains(&offset))
             }
             _ => false,
         }
@@ -97,11 +98,14 @@ fn truth(frame: &Value, interrupted: bool, symbols: &mut Symbols) -> Truth {
     let inlined = frame["inlined"].as_bool().expect("yes or no");
     let own = symbols.of(path);
     let mut names: BTreeSet<String> = frame["function"].as_str().map(plain).into_iter().collect();
+    let own_names: Vec<String> = own.at(looked_up).collect();
+    let sized = inlined || !own_names.is_empty();
     if !inlined {
-        names.extend(own.at(looked_up));
+        names.extend(own_names);
     }
     Truth {
         names,
+        sized,
         inlined,
         module: Path::new(path)
             .file_name()
@@ -200,7 +204,10 @@ mod tests {
         assert!(stack[4].inlined && stack[4].is("inner (a.c:7)", true));
         assert!(stack[3].is("f<int>(int) (program)", false));
         assert!(!stack[3].is("f<long>(int) (program)", false));
-        assert!(!stack[3].is("program+0x1000", false));
+        // Not by its place in place of a name: but the file tells no end of it.
+        assert!(!stack[4].is("program+0x1000", true));
+        assert!(stack[3].is("program+0x1000", false));
+        assert!(!stack[3].is("program+0x1002", false));
         // Interrupted frames are looked up where they are, callers before where they go on.
         assert!(stack[1].is("interrupted (program)", false));
         assert_eq!(stack[1].offsets, [4196].into());

@@ -2,7 +2,7 @@
 //! program, and what gdb says.
 
 use pyscry_tests::agree::{begins_with_chain, is_as_gdb_says, is_chain, is_of_a_thread};
-use pyscry_tests::frames::split_kernel;
+use pyscry_tests::frames::{is_whole, split_kernel};
 use pyscry_tests::{Folded, Frame, Native, Workshop, gdb, record};
 
 /// A program, and the chain of calls from `main` on that it settles in.
@@ -262,15 +262,34 @@ fn templates() {
     }
 }
 
-/// The leaf is anywhere in the unwinder of C++; what is above it never changes.
+/// The leaf is anywhere in the unwinder of C++; what is above it never changes. Shortly before a
+/// handler is entered, the unwinder overwrites the registers that its own frames saved with those
+/// of the handler: its callers are lost then, to gdb as well.
 #[test]
 fn exceptions() {
     let workshop = Workshop::default();
     let exe = workshop.make("g++", "native/throws.cpp", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    for stack in sampled(program.pid(), &[]).stacks.keys() {
-        begins_with_chain(stack, &["main", "outer", "catches"]);
+    let folded = sampled(program.pid(), &[]);
+    for stack in folded.stacks.keys() {
+        if is_whole(stack) {
+            begins_with_chain(stack, &["main", "outer", "catches"]);
+            continue;
+        }
+        let (user, _) = split_kernel(stack);
+        let is_unwinder = |text: &String| {
+            let name = Frame::of(text).native();
+            name.is_some_and(|name| name.starts_with("_Unwind_"))
+        };
+        let last = &user[user.len().saturating_sub(2)..];
+        assert!(last.iter().any(is_unwinder), "{stack:#?}");
     }
+    let whole = folded.weight(is_whole);
+    assert!(
+        whole * 10 >= folded.total() * 9,
+        "{whole} of {} stacks are whole",
+        folded.total()
+    );
 }
 
 /// What Rust calls `main` from has inlined functions of its library, which two tools name in

@@ -19,7 +19,8 @@ FUNCTION long picks(long a)
 
 FUNCTION void *worker(void *argument)
 {
-    return (void *)picks((long)argument);
+    long a = picks((long)argument);
+    return (void *)(a + counter);
 }
 
 int main(void)
