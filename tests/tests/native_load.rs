@@ -152,10 +152,7 @@ const SITE: &str = "PYSCRY_SITE";
 #[test]
 fn stacks_of_numpy_are_whole() {
     let Some(site) = env::var_os(SITE) else {
-        let missing = format!("{SITE} does not say where numpy is: run `cargo xtask test`");
-        assert!(env::var_os("CI").is_none(), "{missing}");
-        eprintln!("WARNING: not tested: {missing}");
-        return;
+        panic!("{SITE} is not set: run the tests with `cargo xtask test`");
     };
     let site = site.to_string_lossy();
     on_one("numpy under load", MINOR, |python| {
