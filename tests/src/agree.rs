@@ -6,21 +6,16 @@ use crate::frames::{Frame, is_whole, split_kernel};
 use crate::gdb::Truth;
 use crate::symbol::plain;
 
-/// A stack as gdb gives it has the process's frames of a recorded one. The leaf may be anywhere in
-/// its function.
+/// A stack as gdb gives it has the process's frames of a recorded one.
 ///
 /// # Panics
 /// When they differ.
 pub fn is_as_gdb_says(stack: &[String], truth: &[Truth]) {
     assert!(is_whole(stack), "not whole: {stack:#?}");
-    let (user, _) = split_kernel(stack);
-    let same = user.len() == truth.len()
-        && user
-            .iter()
-            .zip(truth)
-            .enumerate()
-            .all(|(at, (text, frame))| frame.is(text, at + 1 == truth.len()));
-    assert!(same, "recorded {stack:#?}\ngdb: {truth:#?}");
+    assert!(
+        is_same(split_kernel(stack).0, truth),
+        "recorded {stack:#?}\ngdb: {truth:#?}"
+    );
 }
 
 /// As [`is_as_gdb_says`], of any thread of the process.
@@ -30,15 +25,14 @@ pub fn is_as_gdb_says(stack: &[String], truth: &[Truth]) {
 pub fn is_of_a_thread(stack: &[String], threads: &BTreeMap<u32, Vec<Truth>>) {
     assert!(is_whole(stack), "not whole: {stack:#?}");
     let (user, _) = split_kernel(stack);
-    let is_one = |truth: &Vec<Truth>| {
-        let last = truth.len();
-        let mut pairs = user.iter().zip(truth).enumerate();
-        user.len() == last && pairs.all(|(at, (text, frame))| frame.is(text, at + 1 == last))
-    };
     assert!(
-        threads.values().any(is_one),
+        threads.values().any(|truth| is_same(user, truth)),
         "recorded {stack:#?}\ngdb: {threads:#?}"
     );
+}
+
+fn is_same(frames: &[String], truth: &[Truth]) -> bool {
+    frames.len() == truth.len() && frames.iter().zip(truth).all(|(text, frame)| frame.is(text))
 }
 
 /// The names of a stack's native frames, from the given function on.

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use object::{Object, ObjectSegment, ObjectSymbol};
+use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, UnwindSection};
+use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
 use serde_json::Value;
 
 use crate::frames::Frame;
@@ -24,18 +25,19 @@ pub struct Truth {
     pub inlined: bool,
     /// The name of its module's file.
     pub module: String,
-    /// Where it is in that file: the address that is looked up, or the one that is returned to.
+    /// Where it is in that file: the function's first address, or where call frame information
+    /// has no function, the address that is looked up, or the one that is returned to.
     offsets: BTreeSet<u64>,
 }
 
 impl Truth {
-    /// Whether a frame's text says the same. Of a leaf, the address differs.
+    /// Whether a frame's text says the same.
     #[must_use]
-    pub fn is(&self, text: &str, leaf: bool) -> bool {
+    pub fn is(&self, text: &str) -> bool {
         match Frame::of(text) {
             Frame::Native(name, _) => self.names.contains(&plain(name)),
             Frame::Unnamed(module, offset) => {
-                !self.sized && self.module == module && (leaf || self.offsets.contains(&offset))
+                !self.sized && self.module == module && self.offsets.contains(&offset)
             }
             _ => false,
         }
@@ -111,11 +113,11 @@ fn truth(frame: &Value, interrupted: bool, symbols: &mut Symbols) -> Truth {
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default(),
-        // As of the file's beginning, and as its addresses are where it is not loaded at any.
-        offsets: [offset, looked_up]
-            .into_iter()
-            .flat_map(|offset| [offset, offset + own.base])
-            .collect(),
+        offsets: own
+            .start(looked_up)
+            .map_or([offset + own.base, looked_up + own.base].into(), |start| {
+                [start].into()
+            }),
     }
 }
 
@@ -126,6 +128,8 @@ struct Functions {
     base: u64,
     /// Begin, end, and name.
     all: Vec<(u64, u64, String)>,
+    /// Begin and end of those that call frame information has.
+    framed: Vec<(u64, u64)>,
 }
 
 impl Functions {
@@ -148,7 +152,19 @@ impl Functions {
                 Some((begin, begin + symbol.size(), plain(symbol.name().ok()?)))
             })
             .collect();
-        Some(Self { base, all })
+        Some(Self {
+            base,
+            all,
+            framed: framed(&file),
+        })
+    }
+
+    /// The first address, as the file states it, of the function that has an address inside.
+    fn start(&self, offset: u64) -> Option<u64> {
+        let address = offset + self.base;
+        let mut framed = self.framed.iter();
+        let (start, _) = framed.find(|(begin, end)| (*begin..*end).contains(&address))?;
+        Some(*start)
     }
 
     fn at(&self, offset: u64) -> impl Iterator<Item = String> {
@@ -158,6 +174,29 @@ impl Functions {
             .filter(move |(begin, end, _)| (*begin..*end).contains(&address))
             .map(|(_, _, name)| name.clone())
     }
+}
+
+/// The functions of a file's call frame information.
+fn framed(file: &object::File<'_>) -> Vec<(u64, u64)> {
+    let Some(section) = file.section_by_name(".eh_frame") else {
+        return Vec::new();
+    };
+    let text = file.section_by_name(".text");
+    let bases = BaseAddresses::default()
+        .set_eh_frame(section.address())
+        .set_text(text.map_or(0, |text| text.address()));
+    let data = section.uncompressed_data().expect("call frame information");
+    let frames = EhFrame::new(&data, LittleEndian);
+    let mut entries = frames.entries(&bases);
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next().expect("an entry") {
+        if let CieOrFde::Fde(partial) = entry {
+            let get = EhFrame::<EndianSlice<'_, LittleEndian>>::cie_from_offset;
+            let function = partial.parse(get).expect("a function's entry");
+            found.push((function.initial_address(), function.end_address()));
+        }
+    }
+    found
 }
 
 /// The debug info that is installed for a file, if it is.
@@ -201,21 +240,20 @@ mod tests {
         let stacks = parse(FRAMES, &mut Symbols::default());
         let stack = &stacks[&7];
         assert_eq!(stack.len(), 5);
-        assert!(stack[4].inlined && stack[4].is("inner (a.c:7)", true));
-        assert!(stack[3].is("f<int>(int) (program)", false));
-        assert!(!stack[3].is("f<long>(int) (program)", false));
+        assert!(stack[4].inlined && stack[4].is("inner (a.c:7)"));
+        assert!(stack[3].is("f<int>(int) (program)"));
+        assert!(!stack[3].is("f<long>(int) (program)"));
         // Not by its place in place of a name: but the file tells no end of it.
-        assert!(!stack[4].is("program+0x1000", true));
-        assert!(stack[3].is("program+0x1000", false));
-        assert!(!stack[3].is("program+0x1002", false));
+        assert!(!stack[4].is("program+0x1000"));
+        assert!(stack[3].is("program+0x1000"));
+        assert!(!stack[3].is("program+0x1002"));
         // Interrupted frames are looked up where they are, callers before where they go on.
-        assert!(stack[1].is("interrupted (program)", false));
+        assert!(stack[1].is("interrupted (program)"));
         assert_eq!(stack[1].offsets, [4196].into());
         assert_eq!(stack[2].offsets, [512].into());
         assert_eq!(stack[0].offsets, [611, 612].into());
-        assert!(stack[0].is("libc.so.6+0x264", false));
-        assert!(!stack[0].is("libc.so.6+0x265", false));
-        assert!(stack[0].is("libc.so.6+0x265", true));
-        assert!(!stack[0].is("libm.so.6+0x264", false));
+        assert!(stack[0].is("libc.so.6+0x264"));
+        assert!(!stack[0].is("libc.so.6+0x265"));
+        assert!(!stack[0].is("libm.so.6+0x264"));
     }
 }

@@ -22,5 +22,5 @@ pub use folded::Folded;
 pub use frames::Frame;
 pub use interpreters::{Interpreter, on_each, on_one};
 pub use native::{Native, Workshop};
-pub use pyscry::{Ended, Recorder, pyscry, record};
+pub use pyscry::{Ended, Recorder, pyscry, record, sampled};
 pub use target::Target;

@@ -138,8 +138,19 @@ impl Drop for Native {
 /// # Panics
 /// When it does not use the CPU.
 pub fn settle(pid: u32) {
-    let begin = ticks(pid);
-    wait_until(|| ticks(pid) >= begin + 3, "it uses no CPU");
+    run_for(pid, Duration::from_millis(30));
+}
+
+/// Waits until a process has used the CPU for so long.
+///
+/// # Panics
+/// When it does not use the CPU.
+pub fn run_for(pid: u32, time: Duration) {
+    // SAFETY: no arguments but a number.
+    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let a_second = u64::try_from(a_second).expect("ticks");
+    let end = ticks(pid) + (a_second * time.as_millis() as u64).div_ceil(1000);
+    wait_until(|| ticks(pid) >= end, "it uses no CPU");
 }
 
 /// Waits until the main thread of a process is blocked in the system call of this number, or in one

@@ -4,7 +4,7 @@ use pyscry_tests::frames::{is_whole, split_kernel};
 use pyscry_tests::interpreters::all;
 use pyscry_tests::symbol::plain;
 use pyscry_tests::{
-    Folded, Frame, Interpreter, Target, Workshop, gdb, native, on_each, on_one, record,
+    Folded, Frame, Interpreter, Target, Workshop, gdb, native, on_each, on_one, record, sampled,
 };
 use serde_json::Value;
 
@@ -92,7 +92,7 @@ const WAYS: [Way; 20] = [
     ),
     way(
         "looking_up",
-        &[&["builtin_getattr", "slot_tp_getattr_hook"]],
+        &[&["builtin_getattr", "slot_tp_getattr_hook", "call_attribute"]],
     ),
     way("mapping", &[MAP]),
     way(
@@ -218,31 +218,6 @@ fn extension(python: &Interpreter, workshop: &Workshop) -> [String; 2] {
     [kind.to_owned(), path]
 }
 
-fn sampled(python: &Interpreter, way: &Way, running: &Running, native: &str) -> Folded {
-    let pid = running.target.pid().to_string();
-    // More than once around for threads that take turns.
-    let seconds = if way.name == "threads" { "1" } else { "0.3" };
-    let args = [
-        "--pid",
-        &pid,
-        native,
-        "--rate",
-        "999",
-        "--duration",
-        seconds,
-    ];
-    let ended = record(&args);
-    let what = format!("Python {}, {}", python.version, way.name);
-    assert_eq!(ended.code, 0, "{what}: {}", ended.stderr);
-    assert_ne!(
-        ended.folded.total(),
-        0,
-        "{what}: no sample: {}",
-        ended.stderr
-    );
-    ended.folded
-}
-
 fn is_python(text: &str) -> bool {
     matches!(Frame::of(text), Frame::Python(_))
 }
@@ -326,7 +301,7 @@ fn c_functions_are_between_the_python_frames_that_they_connect() {
         for way in &WAYS {
             let running = start(python, way, "spin");
             has_all(way, &running.expected);
-            let folded = sampled(python, way, &running, "--native");
+            let folded = sampled(running.target.pid(), &["--native"]);
             compare(python, way, &folded, &running.expected, |_, _| {});
         }
     });
@@ -339,7 +314,7 @@ fn the_interpreters_own_frames_are_where_python_is_entered() {
         |python| {
             for way in &WAYS {
                 let running = start(python, way, "spin");
-                let folded = sampled(python, way, &running, "--native=all");
+                let folded = sampled(running.target.pid(), &["--native=all"]);
                 compare(python, way, &folded, &running.expected, |user, thread| {
                     entries_are_right(python, way, user, thread);
                 });
@@ -380,7 +355,7 @@ fn is_as_gdb_says(python: &Interpreter, way: &Way) {
     let running = start(python, way, "spin");
     let pid = running.target.pid();
     let truth = gdb::stacks(pid);
-    let folded = sampled(python, way, &running, "--native=all");
+    let folded = sampled(running.target.pid(), &["--native=all"]);
     for stack in folded.stacks.keys() {
         let (user, _) = split_kernel(stack);
         let native: Vec<&String> = user.iter().filter(|text| !is_python(text)).collect();
@@ -395,7 +370,7 @@ fn is_as_gdb_says(python: &Interpreter, way: &Way) {
                 && native[..=last]
                     .iter()
                     .zip(truth)
-                    .all(|(text, frame)| frame.is(text, false))
+                    .all(|(text, frame)| frame.is(text))
         };
         if !truth.values().any(fits) {
             let told: Vec<_> = truth[&pid]

@@ -6,7 +6,7 @@ use std::env;
 use pyscry_tests::frames::{is_whole, split_kernel};
 use pyscry_tests::run::MINOR;
 use pyscry_tests::symbol::plain;
-use pyscry_tests::{Frame, Interpreter, Target, on_each, on_one, record};
+use pyscry_tests::{Frame, Interpreter, Target, on_each, on_one, sampled};
 
 const PROGRAM: &str = include_str!("../programs/native_load.py");
 
@@ -77,22 +77,9 @@ fn python_names(stack: &[String]) -> Vec<&str> {
 }
 
 fn is_right(python: &Interpreter, load: &Load, target: &Target) {
-    let pid = target.pid().to_string();
-    let args = [
-        "--pid",
-        &pid,
-        "--native",
-        "--rate",
-        "999",
-        "--duration",
-        "1",
-    ];
-    let ended = record(&args);
     let what = format!("Python {}, {}", python.version, load.name);
-    assert_eq!(ended.code, 0, "{what}: {}", ended.stderr);
-    let folded = &ended.folded;
+    let folded = sampled(target.pid(), &["--native"]);
     let total = folded.total();
-    assert_ne!(total, 0, "{what}: no sample: {}", ended.stderr);
     let whole = folded.weight(is_whole);
     assert!(
         whole * 1000 >= total * 995,

@@ -3,7 +3,7 @@
 
 use pyscry_tests::agree::{begins_with_chain, is_as_gdb_says, is_chain, is_of_a_thread};
 use pyscry_tests::frames::{is_whole, split_kernel};
-use pyscry_tests::{Folded, Frame, Native, Workshop, gdb, record};
+use pyscry_tests::{Folded, Frame, Native, Workshop, gdb, sampled};
 
 /// A program, and the chain of calls from `main` on that it settles in.
 struct Case<'a> {
@@ -38,24 +38,6 @@ const REALIGN: Case<'static> = Case {
     ..CHAIN
 };
 
-/// A stack per sample, with its weight.
-fn sampled(pid: u32, more: &[&str]) -> Folded {
-    let pid = pid.to_string();
-    let args = [
-        "--pid",
-        &pid,
-        "--native",
-        "--rate",
-        "999",
-        "--duration",
-        "1",
-    ];
-    let ended = record(&[&args, more].concat());
-    assert_eq!(ended.code, 0, "{}", ended.stderr);
-    assert_ne!(ended.folded.total(), 0, "no sample: {}", ended.stderr);
-    ended.folded
-}
-
 /// Builds and runs a program that stays where it is, and compares all samples with both truths.
 fn is_steady(case: &Case<'_>) -> Folded {
     let workshop = Workshop::default();
@@ -63,7 +45,7 @@ fn is_steady(case: &Case<'_>) -> Folded {
     let program = Native::start(&exe, case.args).settled();
     let truth = gdb::stacks(program.pid());
     let truth = truth.get(&program.pid()).expect("the main thread");
-    let folded = sampled(program.pid(), &[]);
+    let folded = sampled(program.pid(), &["--native"]);
     for stack in folded.stacks.keys() {
         is_as_gdb_says(stack, truth);
         is_chain(stack, case.chain);
@@ -149,7 +131,7 @@ fn stripped() {
     let exe = workshop.make("gcc", "native/chain.c", &["-O2", "-s"], "program");
     let program = Native::start(&exe, &[]).settled();
     let truth = gdb::stacks(program.pid());
-    let folded = sampled(program.pid(), &[]);
+    let folded = sampled(program.pid(), &["--native"]);
     for stack in folded.stacks.keys() {
         is_as_gdb_says(stack, &truth[&program.pid()]);
         let (user, _) = split_kernel(stack);
@@ -182,7 +164,7 @@ fn too_deep_recursion() {
     let workshop = Workshop::default();
     let exe = workshop.make("gcc", "native/deep.c", &["-O2"], "program");
     let program = Native::start(&exe, &["10000"]).settled();
-    for stack in sampled(program.pid(), &[]).stacks.keys() {
+    for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
         assert!(
             matches!(Frame::of(&stack[0]), Frame::Marker(_)),
             "{stack:#?}"
@@ -241,7 +223,7 @@ fn templates() {
     );
     let program = Native::start(&exe, &[]).settled();
     let truth = gdb::stacks(program.pid());
-    for stack in sampled(program.pid(), &[]).stacks.keys() {
+    for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
         is_as_gdb_says(stack, &truth[&program.pid()]);
         let names = pyscry_tests::agree::names_from(stack, "main");
         let ends = [
@@ -270,7 +252,7 @@ fn exceptions() {
     let workshop = Workshop::default();
     let exe = workshop.make("g++", "native/throws.cpp", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &[]);
+    let folded = sampled(program.pid(), &["--native"]);
     for stack in folded.stacks.keys() {
         if is_whole(stack) {
             begins_with_chain(stack, &["main", "outer", "catches"]);
@@ -317,7 +299,7 @@ fn rust() {
         let program = Native::start(&exe, &[]).settled();
         let truth = gdb::stacks(program.pid());
         let truth = &truth[&program.pid()];
-        for stack in sampled(program.pid(), &[]).stacks.keys() {
+        for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
             let names = pyscry_tests::agree::names_from(stack, "generic::main");
             let ends = [
                 "main",
@@ -346,7 +328,7 @@ fn rust() {
             let own = &truth[truth.len() - ends.len()..];
             let (user, _) = split_kernel(stack);
             for (text, frame) in user[user.len() - ends.len()..].iter().zip(own) {
-                assert!(frame.is(text, false), "{text}: {frame:?}");
+                assert!(frame.is(text), "{text}: {frame:?}");
             }
             // What starts the program is the same, without what is inlined there.
             let is_start = |text: &String| Frame::of(text).native() == Some("_start");
@@ -374,7 +356,7 @@ fn plt(flags: &[&str], links: &[&str]) {
         "program",
     );
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &[]);
+    let folded = sampled(program.pid(), &["--native"]);
     let mut below = 0;
     for (stack, weight) in &folded.stacks {
         begins_with_chain(stack, &["main", "caller", "calls"]);
@@ -425,7 +407,7 @@ fn the_dynamic_linker() {
     let binds = workshop.make("gcc", "native/binds.c", &links, "libbinds.so");
     let exe = workshop.make("gcc", "native/loads.c", &["-O2"], "program");
     let program = Native::start(&exe, &[binds.to_str().expect("a path")]).settled();
-    for stack in sampled(program.pid(), &[]).stacks.keys() {
+    for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
         begins_with_chain(stack, &["main", "caller", "loads"]);
     }
 }
@@ -441,7 +423,7 @@ fn signal(way: &str, interrupted: &[&str]) {
     let exe = workshop.make("gcc", "native/signal.c", &["-O2"], "program");
     let program = Native::start(&exe, &[way]).settled();
     let truth = gdb::stacks(program.pid());
-    for stack in sampled(program.pid(), &[]).stacks.keys() {
+    for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
         is_as_gdb_says(stack, &truth[&program.pid()]);
         let names = pyscry_tests::agree::names_from(stack, "main");
         assert_eq!(names.len(), chain.len(), "{stack:#?}");
@@ -472,7 +454,7 @@ fn the_vdso() {
     let workshop = Workshop::default();
     let exe = workshop.make("gcc", "native/vdso.c", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &[]);
+    let folded = sampled(program.pid(), &["--native"]);
     let mut inside = 0;
     for (stack, weight) in &folded.stacks {
         begins_with_chain(stack, &["main", "caller", "asks"]);
@@ -500,7 +482,7 @@ fn threads(source: &str, flags: &[&str], ends: &[&[&str]]) {
     let exe = workshop.make("gcc", source, flags, "program");
     let program = Native::start(&exe, &[]).settled();
     let truth = gdb::stacks(program.pid());
-    let folded = sampled(program.pid(), &[]);
+    let folded = sampled(program.pid(), &["--native"]);
     let mut seen = vec![0; ends.len()];
     for (stack, weight) in &folded.stacks {
         is_of_a_thread(stack, &truth);
@@ -554,7 +536,7 @@ fn system_calls() {
     let workshop = Workshop::default();
     let exe = workshop.make("gcc", "native/calls.c", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &[]);
+    let folded = sampled(program.pid(), &["--native"]);
     let mut inside = 0;
     for (stack, weight) in &folded.stacks {
         begins_with_chain(stack, &["main", "caller", "reads"]);
@@ -577,7 +559,7 @@ fn the_kernel_can_be_left_out() {
     let workshop = Workshop::default();
     let exe = workshop.make("gcc", "native/calls.c", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &["--no-kernel"]);
+    let folded = sampled(program.pid(), &["--native", "--no-kernel"]);
     for stack in folded.stacks.keys() {
         begins_with_chain(stack, &["main", "caller", "reads"]);
         assert_eq!(split_kernel(stack).1, &[] as &[String], "{stack:#?}");

@@ -57,7 +57,7 @@ def chain(frame):
 def settle():
     stack = chain(sys._getframe(1))
     first = settle.__code__.co_firstlineno
-    lines = [first + 11] if MODE == "wait" else [first + 13, first + 14]
+    lines = [first + 10] if MODE == "wait" else [first + 12, first + 13]
     with PRINTING:
         print(json.dumps({
             "stack": stack,
