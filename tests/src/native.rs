@@ -153,21 +153,26 @@ pub fn run_for(pid: u32, time: Duration) {
     wait_until(|| ticks(pid) >= end, "it uses no CPU");
 }
 
-/// Waits until the main thread of a process is blocked in the system call of this number, or in one
+/// Waits until all threads of a process are blocked in the system call of this number, or in one
 /// that goes on with it after an interruption.
 ///
 /// # Panics
 /// When it does not get there.
 pub fn wait_for_call(pid: u32, call: i64) {
-    let file = format!("/proc/{pid}/syscall");
     let is_there = || {
-        let text = fs::read_to_string(&file).expect("its system call");
-        let number = text
-            .split(' ')
-            .next()
-            .and_then(|number| number.parse().ok());
-        // `running`, where it is not blocked.
-        number.is_some_and(|number: i64| [call, libc::SYS_restart_syscall].contains(&number))
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        threads
+            .map(|thread| thread.expect("a thread").path())
+            .all(|thread| {
+                let text = fs::read_to_string(thread.join("syscall")).expect("its system call");
+                let number = text
+                    .split(' ')
+                    .next()
+                    .and_then(|number| number.parse().ok());
+                // `running`, where it is not blocked.
+                number
+                    .is_some_and(|number: i64| [call, libc::SYS_restart_syscall].contains(&number))
+            })
     };
     wait_until(is_there, "it does not call the kernel");
 }

@@ -109,15 +109,15 @@ impl Recorder {
     }
 }
 
-/// Records a process on-CPU until it has used the CPU for a while, however long that takes.
+/// Records a process on-CPU until it has used the CPU for so long, whenever that is.
 ///
 /// # Panics
 /// When it does not use the CPU, or the recording fails or has no sample.
 #[must_use]
-pub fn sampled(pid: u32, args: &[&str]) -> Folded {
+pub fn sampled(pid: u32, time: Duration, args: &[&str]) -> Folded {
     let process = pid.to_string();
     let recorder = Recorder::start(&[&["--pid", &process, "--rate", "999"], args].concat());
-    run_for(pid, Duration::from_millis(300));
+    run_for(pid, time);
     recorder.signal(libc::SIGTERM);
     let ended = recorder.end();
     assert_eq!(ended.code, 0, "{}", ended.stderr);

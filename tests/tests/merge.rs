@@ -1,5 +1,8 @@
 //! Python and native frames in one stack: the order of calls is the program's, whoever called whom.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use pyscry_tests::frames::{is_whole, split_kernel};
 use pyscry_tests::interpreters::all;
 use pyscry_tests::symbol::plain;
@@ -11,13 +14,16 @@ use serde_json::Value;
 const PROGRAM: &str = include_str!("../programs/merge/kinds.py");
 const EVAL: &str = "_PyEval_EvalFrameDefault";
 
+/// CPU time that all threads together are recorded for: each has some tens of turns.
+const A_WHILE: Duration = Duration::from_secs(2);
+
 /// A way in which C calls Python.
 struct Way {
     name: &'static str,
-    /// For each frame that C code of the program's choice calls, from the root on: functions, one
-    /// of which is between it and its caller, on interpreters with symbols.
+    /// For each frame that C code of the way's choice calls, from the root on: functions, one of
+    /// which is between it and its caller, on interpreters with symbols.
     by: &'static [&'static [&'static str]],
-    /// Whether these have symbols on every interpreter.
+    /// Whether these have symbols with every interpreter.
     named: bool,
 }
 
@@ -42,7 +48,7 @@ const MAP: &[&str] = &[
     "list___init__",
 ];
 
-const WAYS: [Way; 20] = [
+const WAYS: [Way; 19] = [
     way("sorting", &[SORT]),
     way("reducing", &[REDUCE]),
     way("substituting", &[&["pattern_subx"]]),
@@ -107,7 +113,6 @@ const WAYS: [Way; 20] = [
     way("directly", &[]),
     way("nesting", &[MAP, REDUCE, SORT]),
     way("deep", &[REDUCE; 299]),
-    way("threads", &[]),
 ];
 
 /// Who called a Python frame.
@@ -120,6 +125,7 @@ enum Entry {
 
 /// The Python frames of a thread, from the root to the leaf, as the program described them.
 struct Expected {
+    way: &'static Way,
     /// The text of each, and who called it.
     frames: Vec<(String, Entry)>,
     /// The leaf on each line that it can be on.
@@ -144,6 +150,8 @@ fn entry(parts: &Value) -> Entry {
 impl Expected {
     fn read(line: &str) -> Self {
         let said: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        let name = said["way"].as_str().expect("a way");
+        let way = WAYS.iter().find(|way| way.name == name);
         let leaf = &said["leaf"];
         let leaves: Vec<String> = leaf[2]
             .as_array()
@@ -156,7 +164,19 @@ impl Expected {
             .map(|parts| (text(parts, &parts[2]), entry(parts)))
             .collect();
         frames.push((leaves[0].clone(), entry(leaf)));
-        Self { frames, leaves }
+        let read = Self {
+            way: way.unwrap_or_else(|| panic!("{name} is no way")),
+            frames,
+            leaves,
+        };
+        // What calls a thread's first function is C as well.
+        let by_c = read.frames.iter().filter(|(_, entry)| *entry == Entry::C);
+        assert_eq!(
+            by_c.count(),
+            read.way.by.len() + 1,
+            "{name} has lost calls: {line}"
+        );
+        read
     }
 
     /// Whether these are the Python frames of a stack.
@@ -169,39 +189,28 @@ impl Expected {
     }
 }
 
-/// A program that has come to its leaf, or leaves, and what it says of them.
+/// A program whose threads have come to their leaves, and what it says of them.
 struct Running {
     target: Target,
     expected: Vec<Expected>,
-    /// What it loaded goes when this does.
-    _workshop: Workshop,
 }
 
-fn start(python: &Interpreter, way: &Way, mode: &str) -> Running {
-    let workshop = Workshop::default();
-    let mut args = vec![way.name.to_owned(), mode.to_owned()];
-    if way.name == "extending" {
-        args.extend(extension(python, &workshop));
-    }
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+fn start(python: &Interpreter, mode: &str) -> Running {
+    let [kind, library] = library(python);
+    let args = [mode, &kind, &library];
     let mut target = Target::start_with(python, "kinds.py", PROGRAM, &args);
-    let threads = if way.name == "threads" { 2 } else { 1 };
-    let expected = (0..threads)
-        .map(|_| Expected::read(&target.line()))
-        .collect();
-    match mode {
-        "spin" => native::settle(target.pid()),
-        _ => native::wait_for_call(target.pid(), libc::SYS_read),
+    let count: usize = target.line().parse().expect("how many threads there are");
+    let expected: Vec<_> = (0..count).map(|_| Expected::read(&target.line())).collect();
+    for way in &WAYS {
+        let is_there = expected.iter().any(|thread| thread.way.name == way.name);
+        assert!(is_there, "the program has lost {}", way.name);
     }
-    Running {
-        target,
-        expected,
-        _workshop: workshop,
-    }
+    Running { target, expected }
 }
 
 /// An extension module where the interpreter has its headers, else a library for ctypes.
-fn extension(python: &Interpreter, workshop: &Workshop) -> [String; 2] {
+fn library(python: &Interpreter) -> [String; 2] {
+    let workshop = Workshop::default();
     let shared = ["-O2", "-g", "-shared", "-fPIC"];
     let (kind, name, built) = if python.is_built_here() {
         let headers = format!("-I{}", python.headers().display());
@@ -237,73 +246,59 @@ fn has(gap: &[String], functions: &[&str]) -> bool {
         .any(|name| functions.contains(&name.as_str()))
 }
 
-/// Checks every stack of a way, and calls `more` with it and what the program says of it.
+/// Checks every stack of all threads, and calls `more` with it and what the program says of it.
 fn compare(
     python: &Interpreter,
-    way: &Way,
     folded: &Folded,
     expected: &[Expected],
     more: impl Fn(&[String], &Expected),
 ) {
-    let what = format!("Python {}, {}", python.version, way.name);
+    let version = &python.version;
     let mut seen = vec![false; expected.len()];
     for stack in folded.stacks.keys() {
-        assert!(is_whole(stack), "{what}: not whole: {stack:#?}");
+        // Of a thread that waits for a CPU, too.
+        let stack = match stack.split_last() {
+            Some((leaf, rest)) if leaf == "[run queue]" => rest,
+            _ => stack,
+        };
+        assert!(is_whole(stack), "Python {version}: not whole: {stack:#?}");
         let (user, _) = split_kernel(stack);
         let frames: Vec<&String> = user.iter().filter(|text| is_python(text)).collect();
         let Some(found) = expected.iter().position(|thread| thread.is(&frames)) else {
-            let all: Vec<_> = expected.iter().map(|thread| &thread.frames).collect();
-            panic!("{what}: Python's frames are not {all:#?}, but {frames:#?}");
+            panic!("Python {version}: no thread has {frames:#?}, of {stack:#?}");
         };
         seen[found] = true;
-        more(user, &expected[found]);
-        if !(way.named || python.is_built_here()) {
-            continue;
+        let thread = &expected[found];
+        if thread.way.named || python.is_built_here() {
+            functions_are_right(python, user, thread);
         }
-        let by_c = gaps(user)
-            .into_iter()
-            .zip(&expected[found].frames)
-            .filter(|(_, (_, entry))| *entry == Entry::C)
-            // What calls the program itself.
-            .skip(1);
-        for ((gap, (callee, _)), functions) in by_c.zip(way.by) {
-            assert!(
-                has(gap, functions),
-                "{what}: none of {functions:?} calls {callee}: {stack:#?}"
-            );
-        }
+        more(stack, thread);
     }
-    assert!(
-        seen.iter().all(|seen| *seen),
-        "{what}: not all threads: {:#?}",
-        folded.stacks
-    );
+    for (thread, seen) in expected.iter().zip(seen) {
+        assert!(seen, "Python {version}: no stack of {}", thread.way.name);
+    }
 }
 
-/// How many of the Python frames were entered by C: the program must have told all that are
-/// looked for.
-fn has_all(way: &Way, expected: &[Expected]) {
-    let by_c = |thread: &Expected| {
-        let entries = thread.frames.iter();
-        entries.filter(|(_, entry)| *entry == Entry::C).count()
-    };
-    assert!(
-        way.name == "threads" || by_c(&expected[0]) == way.by.len() + 1,
-        "{} has lost calls: {:#?}",
-        way.name,
-        expected[0].frames
-    );
+fn functions_are_right(python: &Interpreter, user: &[String], thread: &Expected) {
+    let frames = gaps(user).into_iter().zip(&thread.frames);
+    let by_c = frames.filter(|(_, (_, entry))| *entry == Entry::C);
+    // The first one is what calls the thread's first function.
+    for ((gap, (callee, _)), functions) in by_c.skip(1).zip(thread.way.by) {
+        assert!(
+            has(gap, functions),
+            "Python {}, {}: none of {functions:?} calls {callee}: {user:#?}",
+            python.version,
+            thread.way.name
+        );
+    }
 }
 
 #[test]
 fn c_functions_are_between_the_python_frames_that_they_connect() {
     on_each("merged order", |python| {
-        for way in &WAYS {
-            let running = start(python, way, "spin");
-            has_all(way, &running.expected);
-            let folded = sampled(running.target.pid(), &["--native"]);
-            compare(python, way, &folded, &running.expected, |_, _| {});
-        }
+        let running = start(python, "spin");
+        let folded = sampled(running.target.pid(), A_WHILE, &["--native"]);
+        compare(python, &folded, &running.expected, |_, _| {});
     });
 }
 
@@ -312,19 +307,17 @@ fn the_interpreters_own_frames_are_where_python_is_entered() {
     on_each(
         "merged order, with the interpreter's own frames",
         |python| {
-            for way in &WAYS {
-                let running = start(python, way, "spin");
-                let folded = sampled(running.target.pid(), &["--native=all"]);
-                compare(python, way, &folded, &running.expected, |user, thread| {
-                    entries_are_right(python, way, user, thread);
-                });
-            }
+            let running = start(python, "spin");
+            let folded = sampled(running.target.pid(), A_WHILE, &["--native=all"]);
+            compare(python, &folded, &running.expected, |stack, thread| {
+                entries_are_right(python, split_kernel(stack).0, thread);
+            });
         },
     );
 }
 
-fn entries_are_right(python: &Interpreter, way: &Way, user: &[String], thread: &Expected) {
-    let what = format!("Python {}, {}", python.version, way.name);
+fn entries_are_right(python: &Interpreter, user: &[String], thread: &Expected) {
+    let what = format!("Python {}, {}", python.version, thread.way.name);
     // Before 3.11 each call from Python to Python goes through C.
     let inlines = python.minor() >= 11;
     for (gap, (callee, entry)) in gaps(user).into_iter().zip(&thread.frames) {
@@ -349,84 +342,98 @@ fn entries_are_right(python: &Interpreter, way: &Way, user: &[String], thread: &
     }
 }
 
+fn is_eval(text: &str) -> bool {
+    Frame::of(text)
+        .native()
+        .is_some_and(|name| plain(name) == EVAL)
+}
+
 /// Native frames are gdb's, Python's left out, down to the last entry of the interpreter; what that
 /// calls changes.
-fn is_as_gdb_says(python: &Interpreter, way: &Way) {
-    let running = start(python, way, "spin");
-    let pid = running.target.pid();
-    let truth = gdb::stacks(pid);
-    let folded = sampled(running.target.pid(), &["--native=all"]);
-    for stack in folded.stacks.keys() {
-        let (user, _) = split_kernel(stack);
-        let native: Vec<&String> = user.iter().filter(|text| !is_python(text)).collect();
-        let is_eval = |text: &&String| Frame::of(text).native().is_some_and(|name| name == EVAL);
-        let evals = native.iter().filter(|text| is_eval(text)).count();
-        let last = native.iter().rposition(is_eval);
-        let last = last.unwrap_or_else(|| panic!("no {EVAL}: {stack:#?}"));
-        let fits = |truth: &Vec<gdb::Truth>| {
-            let is_entry = |frame: &&gdb::Truth| !frame.inlined && frame.names.contains(EVAL);
-            truth.iter().filter(is_entry).count() == evals
-                && truth.len() > last
-                && native[..=last]
-                    .iter()
-                    .zip(truth)
-                    .all(|(text, frame)| frame.is(text))
-        };
-        if !truth.values().any(fits) {
-            let told: Vec<_> = truth[&pid]
-                .iter()
-                .map(|frame| (&frame.names, frame.inlined))
-                .collect();
-            panic!(
-                "Python {}, {}: recorded {native:#?}\ngdb: {told:#?}",
-                python.version, way.name
-            );
-        }
+#[test]
+fn native_frames_are_as_gdb_says() {
+    for python in all().iter().filter(|python| python.is_built_here()) {
+        on_one("merged order, against gdb", python.minor(), |python| {
+            let running = start(python, "spin");
+            let pid = running.target.pid();
+            let truth = gdb::stacks(pid);
+            let folded = sampled(pid, A_WHILE, &["--native=all"]);
+            compare(python, &folded, &running.expected, |stack, thread| {
+                is_as_gdb_says(python, split_kernel(stack).0, thread, &truth);
+            });
+        });
     }
 }
 
-#[test]
-fn native_frames_are_as_gdb_says() {
-    let minors: Vec<u8> = all()
-        .iter()
-        .filter(|python| python.is_built_here())
-        .map(Interpreter::minor)
-        .collect();
-    assert!(!minors.is_empty(), "no interpreter with symbols");
-    // Each way on one version, each version for some ways.
-    for (way, minor) in WAYS.iter().zip(minors.iter().cycle()) {
-        on_one("merged order, against gdb", *minor, |python| {
-            is_as_gdb_says(python, way);
-        });
+fn is_as_gdb_says(
+    python: &Interpreter,
+    user: &[String],
+    thread: &Expected,
+    truth: &BTreeMap<u32, Vec<gdb::Truth>>,
+) {
+    let native: Vec<&String> = user.iter().filter(|text| !is_python(text)).collect();
+    let evals = native.iter().filter(|text| is_eval(text)).count();
+    let last = native.iter().rposition(|text| is_eval(text));
+    let last = last.unwrap_or_else(|| panic!("no {EVAL}: {user:#?}"));
+    let is_entry = |frame: &&gdb::Truth| !frame.inlined && frame.names.contains(EVAL);
+    let fits = |truth: &Vec<gdb::Truth>| {
+        truth.iter().filter(is_entry).count() == evals
+            && truth.len() > last
+            && native[..=last]
+                .iter()
+                .zip(truth)
+                .all(|(text, frame)| frame.is(text))
+    };
+    if truth.values().any(fits) {
+        return;
     }
+    // The thread that begins most like it is the one that was meant.
+    let alike = |truth: &&Vec<gdb::Truth>| {
+        let pairs = native.iter().zip(*truth);
+        pairs.take_while(|(text, frame)| frame.is(text)).count()
+    };
+    let nearest = truth.values().max_by_key(alike).expect("threads");
+    panic!(
+        "Python {}, {}: from {} on it is no more\n{:#?}\nbut {:#?}, with {evals} entries",
+        python.version,
+        thread.way.name,
+        alike(&nearest),
+        nearest[alike(&nearest)..]
+            .iter()
+            .take(5)
+            .collect::<Vec<_>>(),
+        native[alike(&nearest)..].iter().take(5).collect::<Vec<_>>(),
+    );
 }
 
 /// The leaf waits: it goes on into the C function that does, and the kernel.
 #[test]
 fn stacks_that_wait_are_merged() {
     on_each("merged order, off-CPU", |python| {
-        for way in WAYS
-            .iter()
-            .filter(|way| ["nesting", "comparing"].contains(&way.name))
-        {
-            let running = start(python, way, "wait");
-            let pid = running.target.pid().to_string();
-            let args = ["--pid", &pid, "--native", "--off-cpu", "--duration", "0.3"];
-            let ended = record(&args);
-            assert_eq!(ended.code, 0, "{}", ended.stderr);
-            compare(python, way, &ended.folded, &running.expected, |_, _| {});
-            for stack in ended.folded.stacks.keys() {
-                let (user, kernel) = split_kernel(stack);
-                let leaf = user.iter().rposition(|text| is_python(text));
-                let called = &user[leaf.expect("compared above") + 1..];
-                let waits = |text: &String| matches!(Frame::of(text), Frame::Kernel(name) if name.contains("pipe_read"));
-                assert!(
-                    has(called, &["read", "__read"]) && kernel.iter().any(waits),
-                    "Python {}, {}: does not read: {stack:#?}",
-                    python.version,
-                    way.name
-                );
-            }
-        }
+        let running = start(python, "wait");
+        let pid = running.target.pid();
+        native::wait_for_call(pid, libc::SYS_read);
+        let process = pid.to_string();
+        let args = [
+            "--pid",
+            &process,
+            "--native",
+            "--off-cpu",
+            "--duration",
+            "0.5",
+        ];
+        let ended = record(&args);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        compare(python, &ended.folded, &running.expected, |stack, _| {
+            let (user, kernel) = split_kernel(stack);
+            let leaf = user.iter().rposition(|text| is_python(text));
+            let called = &user[leaf.expect("compared above") + 1..];
+            let waits = |text: &String| matches!(Frame::of(text), Frame::Kernel(name) if name.contains("pipe_read"));
+            assert!(
+                has(called, &["read", "__read"]) && kernel.iter().any(waits),
+                "Python {}: does not read: {stack:#?}",
+                python.version
+            );
+        });
     });
 }

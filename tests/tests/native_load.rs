@@ -2,6 +2,7 @@
 //! frames into the library's functions.
 
 use std::env;
+use std::time::Duration;
 
 use pyscry_tests::frames::{is_whole, split_kernel};
 use pyscry_tests::run::MINOR;
@@ -78,7 +79,7 @@ fn python_names(stack: &[String]) -> Vec<&str> {
 
 fn is_right(python: &Interpreter, load: &Load, target: &Target) {
     let what = format!("Python {}, {}", python.version, load.name);
-    let folded = sampled(target.pid(), &["--native"]);
+    let folded = sampled(target.pid(), Duration::from_secs(1), &["--native"]);
     let total = folded.total();
     let whole = folded.weight(is_whole);
     assert!(

@@ -133,15 +133,16 @@ fn a_wait_that_began_before_the_recording_and_goes_on_behind_it() {
     let workshop = Workshop::default();
     let exe = program(&workshop);
     for way in &WAYS {
+        // Not of the same process: gdb interrupts the wait.
+        let other = Native::start(&exe, &[way.argument, "long"]).blocked_in(way.call);
+        let truth = gdb::stacks(other.pid());
         let program = Native::start(&exe, &[way.argument, "long"]).blocked_in(way.call);
-        let truth = gdb::stacks(program.pid());
-        // gdb has interrupted it: it waits again before the recording begins.
-        let program = program.blocked_in(way.call);
         let pid = program.pid().to_string();
-        let ended = record(&["--pid", &pid, "--native", "--off-cpu", "--duration", "0.5"]);
+        let args = ["--pid", &pid, "--native", "--off-cpu", "--duration", "0.5"];
+        let ended = record(&args);
         is_good(&ended);
         for stack in ended.folded.stacks.keys() {
-            is_as_gdb_says(stack, &truth[&program.pid()]);
+            is_as_gdb_says(stack, &truth[&other.pid()]);
             assert!(
                 in_kernel(stack, way.kernel),
                 "no {}: {stack:#?}",

@@ -1,9 +1,14 @@
 //! Stacks of native programs that run: every sample's frames are the chain of calls that is in the
 //! program, and what gdb says.
 
+use std::time::Duration;
+
 use pyscry_tests::agree::{begins_with_chain, is_as_gdb_says, is_chain, is_of_a_thread};
 use pyscry_tests::frames::{is_whole, split_kernel};
 use pyscry_tests::{Folded, Frame, Native, Workshop, gdb, sampled};
+
+/// CPU time that a program is recorded for.
+const A_WHILE: Duration = Duration::from_millis(300);
 
 /// A program, and the chain of calls from `main` on that it settles in.
 struct Case<'a> {
@@ -45,7 +50,7 @@ fn is_steady(case: &Case<'_>) -> Folded {
     let program = Native::start(&exe, case.args).settled();
     let truth = gdb::stacks(program.pid());
     let truth = truth.get(&program.pid()).expect("the main thread");
-    let folded = sampled(program.pid(), &["--native"]);
+    let folded = sampled(program.pid(), A_WHILE, &["--native"]);
     for stack in folded.stacks.keys() {
         is_as_gdb_says(stack, truth);
         is_chain(stack, case.chain);
@@ -131,7 +136,7 @@ fn stripped() {
     let exe = workshop.make("gcc", "native/chain.c", &["-O2", "-s"], "program");
     let program = Native::start(&exe, &[]).settled();
     let truth = gdb::stacks(program.pid());
-    let folded = sampled(program.pid(), &["--native"]);
+    let folded = sampled(program.pid(), A_WHILE, &["--native"]);
     for stack in folded.stacks.keys() {
         is_as_gdb_says(stack, &truth[&program.pid()]);
         let (user, _) = split_kernel(stack);
@@ -164,7 +169,7 @@ fn too_deep_recursion() {
     let workshop = Workshop::default();
     let exe = workshop.make("gcc", "native/deep.c", &["-O2"], "program");
     let program = Native::start(&exe, &["10000"]).settled();
-    for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
+    for stack in sampled(program.pid(), A_WHILE, &["--native"]).stacks.keys() {
         assert!(
             matches!(Frame::of(&stack[0]), Frame::Marker(_)),
             "{stack:#?}"
@@ -223,7 +228,7 @@ fn templates() {
     );
     let program = Native::start(&exe, &[]).settled();
     let truth = gdb::stacks(program.pid());
-    for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
+    for stack in sampled(program.pid(), A_WHILE, &["--native"]).stacks.keys() {
         is_as_gdb_says(stack, &truth[&program.pid()]);
         let names = pyscry_tests::agree::names_from(stack, "main");
         let ends = [
@@ -252,7 +257,7 @@ fn exceptions() {
     let workshop = Workshop::default();
     let exe = workshop.make("g++", "native/throws.cpp", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &["--native"]);
+    let folded = sampled(program.pid(), A_WHILE, &["--native"]);
     for stack in folded.stacks.keys() {
         if is_whole(stack) {
             begins_with_chain(stack, &["main", "outer", "catches"]);
@@ -299,7 +304,7 @@ fn rust() {
         let program = Native::start(&exe, &[]).settled();
         let truth = gdb::stacks(program.pid());
         let truth = &truth[&program.pid()];
-        for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
+        for stack in sampled(program.pid(), A_WHILE, &["--native"]).stacks.keys() {
             let names = pyscry_tests::agree::names_from(stack, "generic::main");
             let ends = [
                 "main",
@@ -356,7 +361,7 @@ fn plt(flags: &[&str], links: &[&str]) {
         "program",
     );
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &["--native"]);
+    let folded = sampled(program.pid(), A_WHILE, &["--native"]);
     let mut below = 0;
     for (stack, weight) in &folded.stacks {
         begins_with_chain(stack, &["main", "caller", "calls"]);
@@ -407,7 +412,7 @@ fn the_dynamic_linker() {
     let binds = workshop.make("gcc", "native/binds.c", &links, "libbinds.so");
     let exe = workshop.make("gcc", "native/loads.c", &["-O2"], "program");
     let program = Native::start(&exe, &[binds.to_str().expect("a path")]).settled();
-    for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
+    for stack in sampled(program.pid(), A_WHILE, &["--native"]).stacks.keys() {
         begins_with_chain(stack, &["main", "caller", "loads"]);
     }
 }
@@ -423,7 +428,7 @@ fn signal(way: &str, interrupted: &[&str]) {
     let exe = workshop.make("gcc", "native/signal.c", &["-O2"], "program");
     let program = Native::start(&exe, &[way]).settled();
     let truth = gdb::stacks(program.pid());
-    for stack in sampled(program.pid(), &["--native"]).stacks.keys() {
+    for stack in sampled(program.pid(), A_WHILE, &["--native"]).stacks.keys() {
         is_as_gdb_says(stack, &truth[&program.pid()]);
         let names = pyscry_tests::agree::names_from(stack, "main");
         assert_eq!(names.len(), chain.len(), "{stack:#?}");
@@ -454,7 +459,7 @@ fn the_vdso() {
     let workshop = Workshop::default();
     let exe = workshop.make("gcc", "native/vdso.c", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &["--native"]);
+    let folded = sampled(program.pid(), A_WHILE, &["--native"]);
     let mut inside = 0;
     for (stack, weight) in &folded.stacks {
         begins_with_chain(stack, &["main", "caller", "asks"]);
@@ -482,7 +487,7 @@ fn threads(source: &str, flags: &[&str], ends: &[&[&str]]) {
     let exe = workshop.make("gcc", source, flags, "program");
     let program = Native::start(&exe, &[]).settled();
     let truth = gdb::stacks(program.pid());
-    let folded = sampled(program.pid(), &["--native"]);
+    let folded = sampled(program.pid(), A_WHILE, &["--native"]);
     let mut seen = vec![0; ends.len()];
     for (stack, weight) in &folded.stacks {
         is_of_a_thread(stack, &truth);
@@ -536,7 +541,7 @@ fn system_calls() {
     let workshop = Workshop::default();
     let exe = workshop.make("gcc", "native/calls.c", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &["--native"]);
+    let folded = sampled(program.pid(), A_WHILE, &["--native"]);
     let mut inside = 0;
     for (stack, weight) in &folded.stacks {
         begins_with_chain(stack, &["main", "caller", "reads"]);
@@ -559,7 +564,7 @@ fn the_kernel_can_be_left_out() {
     let workshop = Workshop::default();
     let exe = workshop.make("gcc", "native/calls.c", &["-O2"], "program");
     let program = Native::start(&exe, &[]).settled();
-    let folded = sampled(program.pid(), &["--native", "--no-kernel"]);
+    let folded = sampled(program.pid(), A_WHILE, &["--native", "--no-kernel"]);
     for stack in folded.stacks.keys() {
         begins_with_chain(stack, &["main", "caller", "reads"]);
         assert_eq!(split_kernel(stack).1, &[] as &[String], "{stack:#?}");

@@ -1,21 +1,26 @@
 """Python that C calls that Python calls, in many ways; each ends in a leaf that never returns.
 
-The first argument is the way, the second one what the leaf does: "spin" or "wait". A thread prints its stack as Python itself sees it, a JSON line of [name,
-file, line, entry] from the root to the leaf, where the entry says who called the frame: "C", or
-"Python" without C between since 3.11, or "either" where it depends on the version. The leaf's last
-line is given as the list of lines that it can be on.
+A thread for each way, and the main thread in one of them. Each prints its stack as Python itself
+sees it, a JSON line of [name, file, line, entry] from the root to the leaf, where the entry says who
+called the frame: "C", or "Python" without C between since 3.11, or "either" where it depends on the
+version. The leaf is given with all lines that it can be on.
+
+The first argument is what the leaf does, "spin" or "wait"; the others are as what and where there is
+a library that calls back.
 """
 import contextlib
 import ctypes
 import functools
 import gc
+import importlib.machinery
+import importlib.util
 import json
 import os
 import re
 import sys
 import threading
 
-WAY, MODE = sys.argv[1:3]
+MODE, LIBRARY_KIND, LIBRARY = sys.argv[1:]
 ENTRIES = {}
 READ, WRITE = os.pipe()
 PRINTING = threading.Lock()
@@ -57,12 +62,12 @@ def chain(frame):
 def settle():
     stack = chain(sys._getframe(1))
     first = settle.__code__.co_firstlineno
-    lines = [first + 10] if MODE == "wait" else [first + 12, first + 13]
+    # From where it prints on: the others run before it comes to its loop.
+    lines = [first + 10] if MODE == "wait" else list(range(first + 4, first + 14))
+    leaf = ["settle", settle.__code__.co_filename, lines, "Python"]
+    way = next(name for name, *_ in stack if name in NAMES)
     with PRINTING:
-        print(json.dumps({
-            "stack": stack,
-            "leaf": ["settle", settle.__code__.co_filename, lines, "Python"],
-        }), flush=True)
+        print(json.dumps({"way": way, "stack": stack, "leaf": leaf}), flush=True)
     if MODE == "wait":
         os.read(READ, 1)
     count = 0
@@ -137,20 +142,16 @@ def called_back():
 
 
 def extending():
-    """An extension module, where there were headers to build it with: more arguments say
-    as what, and where it is."""
-    kind, path = sys.argv[3:]
-    if kind == "module":
-        import importlib.machinery
-        import importlib.util
-        loader = importlib.machinery.ExtensionFileLoader("extension", path)
+    """By an extension module, where there are headers to build it with."""
+    if LIBRARY_KIND == "module":
+        loader = importlib.machinery.ExtensionFileLoader("extension", LIBRARY)
         spec = importlib.util.spec_from_loader("extension", loader)
         module = importlib.util.module_from_spec(spec)
         loader.exec_module(module)
         module.calls_back(called_back)
     else:
         function = ctypes.CFUNCTYPE(ctypes.c_int)(called_back)
-        ctypes.CDLL(path).calls_back(function)
+        ctypes.CDLL(LIBRARY).calls_back(function)
 
 
 @by_either
@@ -285,17 +286,23 @@ def nesting():
     list(map(mapped_reduction, [1, 2]))
 
 
-@by_either
-def of_a_thread():
-    {"sorting": sorting, "nesting": nesting}[threading.current_thread().name]()
+WAYS = [
+    sorting, reducing, substituting, dumping, loading, comparing, extending, generating, clearing,
+    collecting, adding, searching, looking_up, mapping, deriving, executing, deep, directly, nesting,
+]
+NAMES = {way.__name__ for way in WAYS}
+for way in WAYS:
+    # Called by Thread.run, through C before 3.12.
+    by_either(way)
 
 
-def threads():
+def main():
     sys.setswitchinterval(0.001)
-    for name in ("sorting", "nesting"):
-        threading.Thread(target=of_a_thread, name=name, daemon=True).start()
-    threading.Event().wait()
+    print("ready", flush=True)
+    print(len(WAYS) + 1, flush=True)
+    for way in WAYS:
+        threading.Thread(target=way, name=way.__name__, daemon=True).start()
+    nesting()
 
 
-print("ready", flush=True)
-globals()[WAY]()
+main()
