@@ -7,7 +7,28 @@
 pub fn plain(name: &str) -> String {
     let name = name.split(" [clone ").next().unwrap_or_default();
     let name = name.split('@').next().unwrap_or_default();
-    without_suffixes(&without_arguments(name)).to_owned()
+    without_suffixes(&without_arguments(&without_hashes(name))).to_owned()
+}
+
+/// Without the hash of a crate, `name[9b2ab94dc3a7f68f]`.
+fn without_hashes(name: &str) -> String {
+    let mut plain = String::new();
+    let mut pieces = name.split('[');
+    plain.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        match piece.split_once(']') {
+            Some((hash, rest)) if is_hash(hash) => plain.push_str(rest),
+            _ => {
+                plain.push('[');
+                plain.push_str(piece);
+            }
+        }
+    }
+    plain
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() >= 15 && text.chars().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// Without return type, arguments and `const`, wherever they are: `int f<2>(long) const::g(int)` is
@@ -84,9 +105,7 @@ fn without_suffixes(name: &str) -> &str {
         name = start;
     }
     match name.rsplit_once("::h") {
-        Some((start, hash)) if hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit()) => {
-            start
-        }
+        Some((start, hash)) if is_hash(hash) => start,
         _ => name,
     }
 }

@@ -30,7 +30,8 @@ const LOADS: [Load; 3] = [
     Load {
         name: "digest",
         modules: &["libcrypto."],
-        function: Some("EVP_DigestUpdate"),
+        // EVP_DigestUpdate jumps to it.
+        function: Some("SHA256_Update"),
     },
     Load {
         name: "query",
