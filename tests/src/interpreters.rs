@@ -132,8 +132,26 @@ fn note(version: &str, test: &str) {
 /// # Panics
 /// When the test failed somewhere.
 pub fn on_each(test: &str, run: impl Fn(&Interpreter)) {
+    on_all(test, all(), run);
+}
+
+/// As [`on_each`], on those that were built here: see [`Interpreter::is_built_here`].
+///
+/// # Panics
+/// As there, and when there is none.
+pub fn on_each_built_here(test: &str, run: impl Fn(&Interpreter)) {
+    let mut chosen = all();
+    chosen.retain(Interpreter::is_built_here);
+    assert!(
+        !chosen.is_empty(),
+        "{test} needs an interpreter with symbols"
+    );
+    on_all(test, chosen, run);
+}
+
+fn on_all(test: &str, chosen: Vec<Interpreter>, run: impl Fn(&Interpreter)) {
     let mut failed = Vec::new();
-    for interpreter in all() {
+    for interpreter in chosen {
         match catch_unwind(AssertUnwindSafe(|| run(&interpreter))) {
             Ok(()) => note(&interpreter.version, test),
             Err(_) => failed.push(interpreter.version),

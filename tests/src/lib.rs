@@ -20,7 +20,7 @@ pub mod until_told;
 
 pub use folded::Folded;
 pub use frames::Frame;
-pub use interpreters::{Interpreter, on_each, on_one};
+pub use interpreters::{Interpreter, on_each, on_each_built_here, on_one};
 pub use native::{Native, Workshop};
 pub use pyscry::{Ended, Recorder, pyscry, record, sampled};
 pub use target::Target;

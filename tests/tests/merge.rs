@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pyscry_tests::frames::{is_whole, split_kernel};
-use pyscry_tests::interpreters::all;
 use pyscry_tests::symbol::plain;
 use pyscry_tests::{
-    Folded, Frame, Interpreter, Target, Workshop, gdb, native, on_each, on_one, record, sampled,
+    Folded, Frame, Interpreter, Target, Workshop, gdb, native, on_each, on_each_built_here, record,
+    sampled,
 };
 use serde_json::Value;
 
@@ -352,17 +352,15 @@ fn is_eval(text: &str) -> bool {
 /// calls changes.
 #[test]
 fn native_frames_are_as_gdb_says() {
-    for python in all().iter().filter(|python| python.is_built_here()) {
-        on_one("merged order, against gdb", python.minor(), |python| {
-            let running = start(python, "spin");
-            let pid = running.target.pid();
-            let truth = gdb::stacks(pid);
-            let folded = sampled(pid, A_WHILE, &["--native=all"]);
-            compare(python, &folded, &running.expected, |stack, thread| {
-                is_as_gdb_says(python, split_kernel(stack).0, thread, &truth);
-            });
+    on_each_built_here("merged order, against gdb", |python| {
+        let running = start(python, "spin");
+        let pid = running.target.pid();
+        let truth = gdb::stacks(pid);
+        let folded = sampled(pid, A_WHILE, &["--native=all"]);
+        compare(python, &folded, &running.expected, |stack, thread| {
+            is_as_gdb_says(python, split_kernel(stack).0, thread, &truth);
         });
-    }
+    });
 }
 
 fn is_as_gdb_says(
