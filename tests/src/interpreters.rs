@@ -46,12 +46,35 @@ impl Interpreter {
         }
     }
 
+    /// Whether it was built from source here: with its symbols, debug info and headers, which
+    /// Debian's packages are without.
+    #[must_use]
+    pub fn is_built_here(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// Its headers.
+    ///
+    /// # Panics
+    /// When they are not where its installation has them.
+    #[must_use]
+    pub fn headers(&self) -> PathBuf {
+        let prefix = self.exe.ancestors().nth(2).expect("a prefix");
+        let found = prefix.join(format!("include/python3.{}", self.minor()));
+        assert!(
+            found.join("Python.h").exists(),
+            "no headers in {}",
+            found.display()
+        );
+        found
+    }
+
     /// Puts a file where the interpreter sees it, and returns the path that it has there.
     ///
     /// # Panics
     /// When it cannot be written.
     #[must_use]
-    pub fn place(&self, name: &str, content: &str) -> PathBuf {
+    pub fn place(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         // Tests of one process run side by side: each file has a directory of its own.
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -109,8 +132,26 @@ fn note(version: &str, test: &str) {
 /// # Panics
 /// When the test failed somewhere.
 pub fn on_each(test: &str, run: impl Fn(&Interpreter)) {
+    on_all(test, all(), run);
+}
+
+/// As [`on_each`], on those that were built here: see [`Interpreter::is_built_here`].
+///
+/// # Panics
+/// As there, and when there is none.
+pub fn on_each_built_here(test: &str, run: impl Fn(&Interpreter)) {
+    let mut chosen = all();
+    chosen.retain(Interpreter::is_built_here);
+    assert!(
+        !chosen.is_empty(),
+        "{test} needs an interpreter with symbols"
+    );
+    on_all(test, chosen, run);
+}
+
+fn on_all(test: &str, chosen: Vec<Interpreter>, run: impl Fn(&Interpreter)) {
     let mut failed = Vec::new();
-    for interpreter in all() {
+    for interpreter in chosen {
         match catch_unwind(AssertUnwindSafe(|| run(&interpreter))) {
             Ok(()) => note(&interpreter.version, test),
             Err(_) => failed.push(interpreter.version),

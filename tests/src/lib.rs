@@ -4,16 +4,23 @@
 //! test runs on each of them, and fails loudly where there is none. numpy, for Python 3.12, is in the
 //! directory that `PYSCRY_SITE` names.
 
+pub mod agree;
 pub mod compiled;
 pub mod folded;
+pub mod frames;
+pub mod gdb;
 pub mod hostile;
 pub mod interpreters;
+pub mod native;
 pub mod pyscry;
 pub mod run;
+pub mod symbol;
 pub mod target;
 pub mod until_told;
 
 pub use folded::Folded;
-pub use interpreters::{Interpreter, on_each, on_one};
-pub use pyscry::{Ended, Recorder, pyscry, record};
+pub use frames::Frame;
+pub use interpreters::{Interpreter, on_each, on_each_built_here, on_one};
+pub use native::{Native, Workshop};
+pub use pyscry::{Ended, Recorder, pyscry, record, sampled};
 pub use target::Target;

@@ -3,10 +3,12 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::Folded;
+use crate::native::run_for;
 
 /// A run of the binary that came to its end.
 #[derive(Debug)]
@@ -105,6 +107,22 @@ impl Recorder {
             folded: Folded::parse(&text.unwrap_or_default()),
         }
     }
+}
+
+/// Records a process on-CPU until it has used the CPU for so long, whenever that is.
+///
+/// # Panics
+/// When it does not use the CPU, or the recording fails or has no sample.
+#[must_use]
+pub fn sampled(pid: u32, time: Duration, args: &[&str]) -> Folded {
+    let process = pid.to_string();
+    let recorder = Recorder::start(&[&["--pid", &process, "--rate", "999"], args].concat());
+    run_for(pid, time);
+    recorder.signal(libc::SIGTERM);
+    let ended = recorder.end();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_ne!(ended.folded.total(), 0, "no sample: {}", ended.stderr);
+    ended.folded
 }
 
 /// Records with the given arguments in the format `raw`, and reads what was written.

@@ -148,11 +148,14 @@ impl<'data> Elf<'data> {
     pub fn load_bias(&self, map_start: u64, map_offset: u64) -> Option<u64> {
         const PAGE: u64 = 4096;
         self.loads()
-            .find(|load| {
+            .filter(|load| {
                 let first = load.offset & !(PAGE - 1);
                 let behind = (load.offset + load.file_size).next_multiple_of(PAGE);
                 (first..behind.max(first + PAGE)).contains(&map_offset)
             })
+            // The last page of a segment is the next one's first, in the file, where a linker has
+            // packed them: the mapping that begins there is the next one's.
+            .max_by_key(|load| load.offset)
             .map(|load| {
                 let address = load
                     .address

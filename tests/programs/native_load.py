@@ -1,0 +1,56 @@
+"""Libraries under load, in functions of known names. The first argument says which, a second one
+where modules are that are not the interpreter's own.
+"""
+import sys
+
+sys.path[:0] = sys.argv[2:]
+
+
+def compress():
+    import random
+    import zlib
+    words = [b"%x" % (number * number) for number in range(2000)]
+    data = b" ".join(random.Random(1).choices(words, k=100000))
+    return lambda: zlib.compress(data, 6)
+
+
+def digest():
+    import hashlib
+    data = bytes(1 << 20)
+    return lambda: hashlib.sha256(data).digest()
+
+
+def query():
+    import sqlite3
+    base = sqlite3.connect(":memory:")
+    base.execute("CREATE TABLE numbers (a INTEGER, b TEXT)")
+    base.executemany("INSERT INTO numbers VALUES (?, ?)",
+                     ((number * 7919 % 1009, str(number)) for number in range(20000)))
+    ask = "SELECT a, count(*), max(b) FROM numbers WHERE b LIKE '%7%' GROUP BY a ORDER BY 2, 1"
+    return lambda: base.execute(ask).fetchall()
+
+
+def sort():
+    import numpy
+    data = numpy.random.default_rng(1).random(1 << 18)
+    return lambda: numpy.sort(data, kind="stable")
+
+
+def multiply():
+    import numpy
+    data = numpy.random.default_rng(1).random((300, 300))
+    return lambda: data @ data
+
+
+def works(function):
+    function()
+
+
+def repeats(function):
+    works(function)
+    print("ready", flush=True)
+    while True:
+        works(function)
+
+
+repeats(globals()[sys.argv[1]]())
