@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::thread;
 
 use aya::maps::{Map, MapData, MapError};
@@ -218,25 +218,49 @@ impl KernelTables {
         }
     }
 
-    /// Puts everything into the kernel that is not there yet.
+    /// What is not in the kernel yet, and what is to be taken out: [`Flush::run`] does it.
+    ///
+    /// # Errors
+    /// [`TablesError::Write`], without descriptors to spare.
+    pub fn flush(&mut self) -> Result<Flush, TablesError> {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let changes = waiting.map(|number| {
+            let loaded = self.loaded.get(&number);
+            let map = loaded.map_or(&self.empty, |loaded| &loaded.map);
+            Ok((number, map.fd().as_fd().try_clone_to_owned()?))
+        });
+        Ok(Flush {
+            changes: changes.collect::<io::Result<_>>()?,
+            tables: self.tables.fd().as_fd().try_clone_to_owned()?,
+        })
+    }
+}
+
+/// Tables on their way into the kernel.
+#[derive(Debug)]
+pub struct Flush {
+    tables: OwnedFd,
+    changes: Vec<(TableNumber, OwnedFd)>,
+}
+
+impl Flush {
+    /// Puts them in.
     ///
     /// For each table the kernel waits until no program can see any more what was in its place, ten
     /// milliseconds or so (`maybe_wait_bpf_programs` in `kernel/bpf/syscall.c`). So they wait
-    /// together, in as many threads.
+    /// together, in as many threads; and this is not for the event loop.
     ///
     /// # Errors
-    /// [`TablesError`].
-    pub fn flush(&mut self) -> Result<(), TablesError> {
-        let waiting: Vec<_> = std::mem::take(&mut self.waiting).into_iter().collect();
-        let (tables, empty) = (self.tables.fd().as_fd(), self.empty.fd().as_fd());
-        for some in waiting.chunks(TOGETHER) {
+    /// As the kernel gives them.
+    pub fn run(&self) -> io::Result<()> {
+        let tables = self.tables.as_fd();
+        for some in self.changes.chunks(TOGETHER) {
             thread::scope(|scope| {
                 let mut threads = Vec::new();
-                for number in some {
-                    let loaded = self.loaded.get(number);
-                    let map = loaded.map_or(empty, |loaded| loaded.map.fd().as_fd());
+                for (number, map) in some {
                     let thread = thread::Builder::new().name("pyscry-tables".to_owned());
-                    threads.push(thread.spawn_scoped(scope, move || set(tables, *number, map))?);
+                    let put = move || set(tables, *number, map.as_fd());
+                    threads.push(thread.spawn_scoped(scope, put)?);
                 }
                 let ended = threads.into_iter().map(|thread| {
                     let panicked = |_| Err(io::Error::other("a thread panicked"));

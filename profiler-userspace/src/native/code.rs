@@ -12,7 +12,7 @@ use super::address_space::{AddressSpace, Area};
 use super::module::{ModuleIndex, Modules, Source, TableState};
 use super::trampoline;
 use super::workers::{Built, Workers};
-use crate::bpf::tables::{HostTables, KernelTables, TableNumber, TablesError};
+use crate::bpf::tables::{Flush, HostTables, KernelTables, TableNumber, TablesError};
 use crate::process::RemoteMemory;
 use crate::process::maps::{self, Mapping as ProcessMapping};
 use crate::unwind::{Rows, Table};
@@ -43,7 +43,9 @@ pub struct NativeCode {
     space: Arc<AddressSpace>,
     history: BTreeMap<u32, Arc<AddressSpace>>,
     generation: u32,
+    /// The table of its mappings, and the one before it.
     table: Option<TableNumber>,
+    previous: Option<TableNumber>,
     stats: NativeStats,
 }
 
@@ -69,6 +71,7 @@ impl NativeCode {
             history: BTreeMap::new(),
             generation: 0,
             table: None,
+            previous: None,
             stats: NativeStats::default(),
         })
     }
@@ -232,32 +235,31 @@ impl NativeCode {
         tables.add(words.into_iter())
     }
 
-    /// Gives the kernel what is mapped now. Returns what the process's entry has to say.
+    /// Gives the kernel what is mapped now. Returns what the process's entry has to say, once the
+    /// tables are in the kernel.
     ///
     /// # Errors
     /// [`TablesError`].
-    pub fn publish(&mut self) -> Result<MappingsRef, TablesError> {
+    pub fn publish(&mut self) -> Result<(MappingsRef, Flush), TablesError> {
         let mappings: Vec<_> = self.space.mappings(&self.modules).collect();
         let words: Vec<u32> = mappings.iter().flat_map(Mapping::words).collect();
-        let table = match self.table {
-            Some(table) => {
-                // The tables that it names go ahead: programs see it as soon as it is there.
-                self.tables.flush()?;
-                self.tables.replace(table, words.into_iter())?;
-                table
-            }
-            None => *self.table.insert(self.tables.add(words.into_iter())?),
-        };
-        self.tables.flush()?;
+        // Another number than the last: a sample that has begun goes on with what it knows.
+        if let Some(old) = self.previous.take() {
+            self.tables.remove(old);
+        }
+        let table = self.tables.add(words.into_iter())?;
+        self.previous = self.table.replace(table);
+        let flush = self.tables.flush()?;
         self.generation += 1;
         self.history
             .insert(self.generation, Arc::clone(&self.space));
-        Ok(MappingsRef {
+        let mappings = MappingsRef {
             table,
             count: mappings.len() as u32,
             generation: self.generation,
             pad: 0,
-        })
+        };
+        Ok((mappings, flush))
     }
 
     /// What was mapped in a generation.

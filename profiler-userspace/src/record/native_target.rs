@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use profiler_common::layout::MappingsRef;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use super::session::{RecordError, UnwindTables};
@@ -29,8 +30,19 @@ pub(super) struct NativeTarget {
     /// What the kernel knows is old.
     stale: bool,
     publish_anyway: bool,
+    /// What is on its way into the kernel.
+    underway: Option<Underway>,
+    /// Nobody tells of mappings any more.
+    deaf: bool,
     /// How long the first tables took.
     ready_in: Option<Duration>,
+}
+
+/// Tables on their way into the kernel.
+#[derive(Debug)]
+struct Underway {
+    mappings: MappingsRef,
+    flush: JoinHandle<io::Result<()>>,
 }
 
 impl NativeTarget {
@@ -44,6 +56,8 @@ impl NativeTarget {
             look_at: None,
             stale: false,
             publish_anyway: false,
+            underway: None,
+            deaf: false,
             ready_in: None,
         })
     }
@@ -56,7 +70,6 @@ impl NativeTarget {
 
     /// Looks at the mappings again, and then publishes whatever there is.
     pub(super) fn look_soon(&mut self) {
-        self.stale = false;
         self.publish_anyway = true;
         self.look_at = Some(Instant::now() + SETTLE);
     }
@@ -68,8 +81,8 @@ impl NativeTarget {
         while self.code.is_pending() {
             self.code.built().await;
         }
-        self.stale = false;
-        let mappings = self.code.publish();
+        self.stale = true;
+        let mappings = self.changed().await;
         self.ready_in = Some(begin.elapsed());
         mappings
     }
@@ -85,33 +98,49 @@ impl NativeTarget {
         }
     }
 
-    /// What the process's entry has to say now, if that changed.
-    pub(super) fn publish(&mut self) -> Result<Option<MappingsRef>, TablesError> {
-        if !self.stale {
-            return Ok(None);
-        }
-        self.stale = false;
-        self.code.publish().map(Some)
-    }
-
-    /// Waits until something changed.
-    pub(super) async fn changed(&mut self) {
-        while !self.stale {
+    /// Waits until the kernel has other tables than before. Returns what the process's entry has to
+    /// say of them. May be dropped and called again.
+    pub(super) async fn changed(&mut self) -> Result<MappingsRef, TablesError> {
+        loop {
+            if self.stale && self.underway.is_none() {
+                self.stale = false;
+                let (mappings, flush) = self.code.publish()?;
+                // The kernel takes its time, in which samples must be read.
+                self.underway = Some(Underway {
+                    mappings,
+                    flush: spawn_blocking(move || flush.run()),
+                });
+            }
             let look_at = self.look_at;
             tokio::select! {
-                mapped = self.watch.next() => {
+                done = flushed(self.underway.as_mut()) => {
+                    let underway = self.underway.take();
+                    done?;
+                    if let Some(underway) = underway {
+                        return Ok(underway.mappings);
+                    }
+                }
+                mapped = self.watch.next(), if !self.deaf => {
+                    self.deaf = mapped.is_none();
                     if mapped.is_none_or(|pid| pid == self.pid || pid == 0) {
                         self.look_at.get_or_insert(Instant::now() + SETTLE);
-                    }
-                    if mapped.is_none() {
-                        // Nobody tells any more.
-                        std::future::pending::<()>().await;
                     }
                 }
                 () = sleep_until(look_at) => self.look(),
                 () = self.code.built(), if self.code.is_pending() => self.stale = true,
             }
         }
+    }
+}
+
+/// Waits for tables that are on their way into the kernel.
+async fn flushed(underway: Option<&mut Underway>) -> Result<(), TablesError> {
+    match underway {
+        Some(underway) => match (&mut underway.flush).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(TablesError::Write(io::Error::other("a thread panicked"))),
+        },
+        None => std::future::pending().await,
     }
 }
 

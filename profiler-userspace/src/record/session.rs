@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use profiler_common::counter::Counter;
-use profiler_common::layout::EntryKind;
+use profiler_common::layout::{EntryKind, MappingsRef};
 use profiler_common::thread::{
     OffReason, RAN_UNKNOWN, STACK_OF_START, STACK_UNKNOWN, THREAD_NEW, THREAD_OFF, THREAD_UNSEEN,
     ThreadEntry,
@@ -363,8 +363,8 @@ impl Session {
                         self.programs.set_process(self.target.pid, &self.target.entry())?;
                     }
                 }
-                () = changed(self.native.as_mut()) => {
-                    self.publish_native()?;
+                mappings = changed(self.native.as_mut()) => {
+                    self.publish_native(mappings?)?;
                 }
                 ready = self.events.readable_mut() => {
                     if let Ok(mut ready) = ready {
@@ -462,22 +462,17 @@ impl Session {
     }
 
     /// Tells the kernel what is mapped now, and which tables there are.
-    fn publish_native(&mut self) -> Result<(), RecordError> {
+    fn publish_native(&mut self, mappings: MappingsRef) -> Result<(), RecordError> {
         // What it wrote before may say that the process executed another program.
         let _more = self.drain();
         let known = self.programs.process_generation(self.target.pid);
-        let Some(native) = &mut self.native else {
-            return Ok(());
-        };
-        if known != Some(self.target.entry().generation) {
+        if known == Some(self.target.entry().generation) {
+            self.target.mappings = mappings;
+            let entry = self.target.entry();
+            self.programs.set_process(self.target.pid, &entry)?;
+        } else if let Some(native) = &mut self.native {
             // It did so just now: again when the record of it is here.
             native.look_soon();
-            return Ok(());
-        }
-        if let Some(mappings) = native.publish()? {
-            self.target.mappings = mappings;
-            self.programs
-                .set_process(self.target.pid, &self.target.entry())?;
         }
         Ok(())
     }
@@ -578,8 +573,8 @@ fn find_python(pid: u32, native: NativeFrames) -> Result<Target, InspectError> {
     }
 }
 
-/// Waits until the native code of the target, or what is known of it, is not what it was.
-async fn changed(native: Option<&mut NativeTarget>) {
+/// Waits until the kernel has other tables than before.
+async fn changed(native: Option<&mut NativeTarget>) -> Result<MappingsRef, TablesError> {
     match native {
         Some(native) => native.changed().await,
         None => std::future::pending().await,
