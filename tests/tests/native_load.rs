@@ -106,8 +106,9 @@ fn is_right(python: &Interpreter, load: &Load, target: &Target) {
         let Some(first) = user.iter().position(|text| is_of(load, text)) else {
             continue;
         };
-        // The library is called by the innermost function of Python.
-        assert_eq!(names.len(), callers.len(), "{what}: {stack:#?}");
+        // The library is called by the innermost function of Python, and when that one's caller
+        // drops what it returned.
+        assert!(names.len() + 1 >= callers.len(), "{what}: {stack:#?}");
         let is_python = |text: &String| matches!(Frame::of(text), Frame::Python(_));
         assert!(!user[first..].iter().any(is_python), "{what}: {stack:#?}");
         let in_function = |function| user[first..].iter().any(|text| is_called(text, function));
