@@ -19,6 +19,8 @@ struct Load {
     modules: &'static [&'static str],
     /// A function of the library that has a symbol everywhere, and that its work is done in.
     function: Option<&'static str>,
+    /// Whether all of its code has call frame information.
+    has_rules: bool,
 }
 
 const LOADS: [Load; 3] = [
@@ -26,17 +28,20 @@ const LOADS: [Load; 3] = [
         name: "compress",
         modules: &["libz."],
         function: Some("deflate"),
+        has_rules: true,
     },
     Load {
         name: "digest",
         modules: &["libcrypto."],
         // EVP_DigestUpdate jumps to it.
         function: Some("SHA256_Update"),
+        has_rules: true,
     },
     Load {
         name: "query",
         modules: &["libsqlite3."],
         function: Some("sqlite3_step"),
+        has_rules: true,
     },
 ];
 
@@ -45,11 +50,14 @@ const ARRAYS: [Load; 2] = [
         name: "sort",
         modules: &["_multiarray_umath."],
         function: None,
+        has_rules: true,
     },
     Load {
         name: "multiply",
         modules: &["libscipy_openblas", "libopenblas", "_multiarray_umath."],
         function: None,
+        // OpenBLAS's kernels are assembly: Python's frames are found past them, the library's not.
+        has_rules: false,
     },
 ];
 
@@ -84,7 +92,7 @@ fn is_right(python: &Interpreter, load: &Load, target: &Target) {
     let total = folded.total();
     let whole = folded.weight(is_whole);
     assert!(
-        whole * 1000 >= total * 995,
+        !load.has_rules || whole * 1000 >= total * 995,
         "{what}: {whole} of {total} stacks are whole: {:#?}",
         folded
             .stacks
@@ -95,7 +103,8 @@ fn is_right(python: &Interpreter, load: &Load, target: &Target) {
 
     let callers = ["<module>", "repeats", "works", "<lambda>"];
     let mut inside = 0;
-    for (stack, weight) in folded.stacks.iter().filter(|(stack, _)| is_whole(stack)) {
+    let is_known = |stack: &[String]| is_whole(stack) || !load.has_rules;
+    for (stack, weight) in folded.stacks.iter().filter(|(stack, _)| is_known(stack)) {
         let names = python_names(stack);
         // Between two rounds the innermost ones are not there.
         let known = names.len() >= 2
@@ -106,8 +115,9 @@ fn is_right(python: &Interpreter, load: &Load, target: &Target) {
         let Some(first) = user.iter().position(|text| is_of(load, text)) else {
             continue;
         };
-        // The library is called by the innermost function of Python.
-        assert_eq!(names.len(), callers.len(), "{what}: {stack:#?}");
+        // The library is called by the innermost function of Python, and when that one's caller
+        // drops what it returned.
+        assert!(names.len() + 1 >= callers.len(), "{what}: {stack:#?}");
         let is_python = |text: &String| matches!(Frame::of(text), Frame::Python(_));
         assert!(!user[first..].iter().any(is_python), "{what}: {stack:#?}");
         let in_function = |function| user[first..].iter().any(|text| is_called(text, function));
@@ -117,8 +127,8 @@ fn is_right(python: &Interpreter, load: &Load, target: &Target) {
     }
     // All that takes time in these programs is the library's.
     assert!(
-        inside * 10 >= whole * 9,
-        "{what}: {inside} of {whole} samples are in {:?} of {:?}: {:#?}",
+        inside * 10 >= total * 9,
+        "{what}: {inside} of {total} samples are in {:?} of {:?}: {:#?}",
         load.function,
         load.modules,
         folded.stacks

@@ -425,8 +425,10 @@ fn the_dynamic_linker() {
         let first = stack.get(1).map(|text| Frame::of(text));
         let ends_in_library = match first {
             Some(Frame::Native(name, module)) => {
-                // Called by a slot of the library that it binds.
-                name.starts_with("_dl_runtime_resolve") || is_library(module)
+                // What the library calls: to bind a slot, and at its end.
+                name.starts_with("_dl_runtime_resolve")
+                    || name == "__cxa_finalize"
+                    || is_library(module)
             }
             Some(Frame::Unnamed(module, _)) => is_library(module) || module == "[jit]",
             Some(Frame::Marker(marker)) => marker == "[unmapped code]",
