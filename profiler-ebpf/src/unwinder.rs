@@ -165,7 +165,7 @@ pub extern "C" fn unwind_begin(slot: u32, kernel: u32, user: u32) -> u32 {
         kernel
     };
     unwind::fold_tokens(&mut n.unwind, &n.tokens, KERNEL_FRAMES);
-    walk::align_segments(&UserMemory, &s.process, &s.walk, &mut n.segments);
+    walk::align_segments(&s.process, &s.walk, &mut n.segments);
     let status = if NATIVE.load() == 0 {
         UnwindStatus::Complete
     } else if user == 0 {

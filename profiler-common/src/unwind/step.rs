@@ -310,9 +310,14 @@ fn pass<M: Memory>(
 ) -> Result<(), UnwindStatus> {
     let pc = unwind.registers.pc;
     let exact = unwind.registers.exact != 0;
-    // A thread that was started without call frame information has 0 behind its first frame.
+    // A thread that was started without call frame information has 0 behind its first frame, and no
+    // frame pointer. A 0 alone may be anything.
     if pc == 0 && !exact {
-        return Err(UnwindStatus::Complete);
+        return Err(if unwind.registers.frame_pointer() == Some(0) {
+            UnwindStatus::Complete
+        } else {
+            UnwindStatus::NoMapping
+        });
     }
     let token = Token::code(pc, exact);
     let mut rule = match found {
@@ -369,6 +374,7 @@ fn pass<M: Memory>(
     if anchored != 0 {
         // It runs on top of the activation that it skips to.
         push(unwind, tokens, token)?;
+        push(unwind, tokens, Token::SKIPPED)?;
     }
     // What an activation of the interpreter's loop runs stands on the leaf side of its C frame.
     for _ in 0..SEGMENTS_OF_FRAME {
@@ -413,10 +419,6 @@ fn pass<M: Memory>(
     } else {
         None
     };
-    if caller == 0 && !has_rule && frame_pointer != Some(0) {
-        // No end: what was taken for a frame pointer was none.
-        return Err(UnwindStatus::NoMapping);
-    }
     unwind.registers.set_caller(caller, cfa, frame_pointer);
     Ok(())
 }

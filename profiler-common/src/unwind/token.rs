@@ -11,6 +11,8 @@ pub enum TokenKind {
     Kernel(u64),
     /// The Python frames up to this many, counted from the leaf, that are not passed yet.
     Python(u32),
+    /// Native frames that no rule leads through, if there are any.
+    Skipped,
 }
 
 /// A [`TokenKind`] in one word. Addresses of the target lie below 2^56, the kernel's have all high
@@ -23,6 +25,7 @@ const KIND_SHIFT: u32 = 56;
 const RETURN: u64 = 0;
 const EXACT: u64 = 1;
 const PYTHON: u64 = 2;
+const GAP: u64 = 3;
 
 impl Token {
     /// An address of the target, as a return address or not.
@@ -44,6 +47,9 @@ impl Token {
         Self(frames as u64 | PYTHON << KIND_SHIFT)
     }
 
+    /// See [`TokenKind::Skipped`].
+    pub const SKIPPED: Self = Self(GAP << KIND_SHIFT);
+
     /// What it is; `None` for what this version does not know.
     #[must_use]
     pub const fn kind(self) -> Option<TokenKind> {
@@ -52,6 +58,7 @@ impl Token {
             RETURN => Some(TokenKind::Return(value)),
             EXACT => Some(TokenKind::Exact(value)),
             PYTHON => Some(TokenKind::Python(value as u32)),
+            GAP => Some(TokenKind::Skipped),
             0xff => Some(TokenKind::Kernel(self.0)),
             _ => None,
         }

@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use super::cache::WalkCache;
 use super::witness::WITNESS_UNREAD;
-use super::{Frame, MAX_FRAMES, Walk, WalkStatus};
+use super::{Frame, MAX_FRAMES, Walk, WalkStatus, is_root_cframe};
 use crate::hash;
 use crate::layout::{EntryKind, FrameKind, NONE, ProcessEntry, WalkLayout};
 use crate::mem::{Fault, Memory, u8_at, u32_at, u64_at};
@@ -79,6 +79,10 @@ fn pass_cframe<M: Memory>(mem: &M, layout: &WalkLayout, walk: &mut Walk, segment
         return;
     }
     segments.push(walk.cframe, walk.depth);
+    if is_root_cframe(walk) {
+        walk.cframe = 0;
+        return;
+    }
     let previous = walk.cframe.wrapping_add(layout.cframe_previous as u64);
     walk.cframe = mem.read_u64(previous).unwrap_or(0);
 }

@@ -127,6 +127,8 @@ pub struct Walk {
     pub hash: u64,
     /// The newest `CFrame` that was not passed; 0 behind the last, and where there are none.
     pub cframe: u64,
+    /// The thread state.
+    pub tstate: u64,
     /// Steps done.
     pub steps: u32,
     /// The landmark moves to the current frame at this step.
@@ -148,6 +150,7 @@ impl Walk {
         landmark: 0,
         hash: 0,
         cframe: 0,
+        tstate: 0,
         steps: 0,
         next_landmark: 1,
         depth: 0,
@@ -174,6 +177,7 @@ pub fn begin<M: Memory>(
             walk.frame = newest.frame;
             walk.landmark = newest.frame;
             walk.cframe = newest.cframe;
+            walk.tstate = newest.tstate;
             true
         }
         Err(status) => {
@@ -267,12 +271,7 @@ pub fn finish(walk: &mut Walk) -> u64 {
 /// (`_PyEval_EvalFrameDefault` in `Python/ceval.c`): a thread that is met in between has one more
 /// of the one than of the other. The oldest belong together, always.
 #[inline(always)]
-pub fn align_segments<M: Memory>(
-    mem: &M,
-    process: &ProcessEntry,
-    walk: &Walk,
-    segments: &mut Segments,
-) {
+pub fn align_segments(process: &ProcessEntry, walk: &Walk, segments: &mut Segments) {
     let layout = &process.layout;
     if layout.entry_kind != EntryKind::EveryFrame as u8
         || walk.status != WalkStatus::Complete as u32
@@ -282,13 +281,20 @@ pub fn align_segments<M: Memory>(
     if walk.cframe == 0 {
         // The last one passed is the thread state's own, which no frame belongs to.
         segments.shift(1);
-        return;
-    }
-    let previous = walk.cframe.wrapping_add(layout.cframe_previous as u64);
-    if mem.read_u64(previous).unwrap_or(0) != 0 {
+    } else if !is_root_cframe(walk) {
         segments.push(walk.cframe, walk.depth + 1);
         segments.shift(-1);
     }
+}
+
+/// Bytes of a thread state in which its own `CFrame` lies.
+const TSTATE_CFRAME: u64 = 0x400;
+
+/// Whether the chain of `CFrame`s has come to the thread state's own, which ends it: what it says of
+/// the one before it is not set in every thread (`new_threadstate` in `Python/pystate.c`, 3.10).
+#[inline(always)]
+fn is_root_cframe(walk: &Walk) -> bool {
+    walk.cframe.wrapping_sub(walk.tstate) < TSTATE_CFRAME
 }
 
 /// A whole walk in one call, for the host.
@@ -313,7 +319,7 @@ pub fn run<M: Memory>(
         }
     }
     if let Some(segments) = segments {
-        align_segments(mem, process, walk, segments);
+        align_segments(process, walk, segments);
     }
     finish(walk)
 }

@@ -45,6 +45,8 @@ pub(super) struct Newest {
     pub(super) frame: u64,
     /// The newest `CFrame`, 0 where there are none.
     pub(super) cframe: u64,
+    /// The thread state.
+    pub(super) tstate: u64,
     /// The epoch of witnesses, where the interpreter tells.
     pub(super) epoch: Option<u64>,
 }
@@ -101,6 +103,7 @@ pub(super) fn newest_frame<M: Memory>(
     Ok(Newest {
         frame,
         cframe,
+        tstate,
         epoch,
     })
 }

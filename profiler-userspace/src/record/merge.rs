@@ -23,6 +23,8 @@ pub struct Traits {
     pub entry: bool,
     /// No symbol covers it.
     pub unnamed: bool,
+    /// Code outside of every file.
+    pub jit: bool,
 }
 
 /// One native function, with what was inlined into it.
@@ -215,6 +217,7 @@ mod tests {
         machinery: true,
         entry: false,
         unnamed: false,
+        jit: false,
     };
     const CALL: Traits = Traits {
         eval_loop: false,
@@ -226,6 +229,7 @@ mod tests {
         machinery: false,
         entry: false,
         unnamed: false,
+        jit: false,
     };
     const START: Traits = Traits { entry: true, ..C };
     const STRIPPED: Traits = Traits { unnamed: true, ..C };

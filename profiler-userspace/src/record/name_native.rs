@@ -19,6 +19,8 @@ use crate::symbols::{
 };
 use crate::unwind::function_ranges;
 
+/// In place of native frames that no rule leads through.
+const SKIPPED: &str = "[skipped]";
 /// The kernel's function that switches: what is called from it is the tracing of the switch.
 const SWITCH: &str = "__schedule";
 
@@ -181,10 +183,26 @@ impl Namer<'_> {
                 Some(TokenKind::Return(address)) => {
                     items.push(self.native(stacks, part.mappings, *token, address, true));
                 }
+                Some(TokenKind::Skipped) => {
+                    // A JIT compiler's code runs right above the interpreter's loop.
+                    if !self.last_is_jit(&items) {
+                        let shown = FrameText::Marker(SKIPPED);
+                        let frames = vec![(stacks.intern(shown), Traits::default())];
+                        items.push(Item::Native(NativeItem { frames }));
+                    }
+                }
                 None => {}
             }
         }
         items
+    }
+
+    /// Whether the last item is code outside of every file.
+    fn last_is_jit(&self, items: &[Item]) -> bool {
+        match items.last() {
+            Some(Item::Native(native)) => native.frames.iter().any(|(_, traits)| traits.jit),
+            _ => false,
+        }
     }
 
     fn kernel(&mut self, stacks: &mut Stacks, address: u64) -> KernelName {
@@ -308,6 +326,7 @@ impl Namer<'_> {
             return Traits {
                 interpreter,
                 eval_loop: interpreter && in_loop(),
+                jit: module.is_none(),
                 machinery: module.is_some_and(|module| self.is_trampoline(module)),
                 entry: module.is_some_and(|module| self.starts_threads(module)),
                 unnamed: true,
@@ -318,6 +337,7 @@ impl Namer<'_> {
         Traits {
             interpreter,
             eval_loop: without_suffixes(name) == eval_loop::SYMBOL || (interpreter && in_loop()),
+            jit: module.is_none(),
             machinery: (interpreter && interpreter_internal(name))
                 || module.is_some_and(|module| self.is_trampoline(module)),
             entry,
