@@ -4,4 +4,5 @@
 #![allow(dead_code, reason = "each program uses its part")]
 
 pub(crate) mod memory;
+pub(crate) mod native;
 pub(crate) mod python;
