@@ -131,13 +131,14 @@ pub fn find_mapping<T: Tables>(tables: &T, table: u32, count: u32, pc: u64) -> O
 /// rule, where no row covers it.
 #[inline(always)]
 pub fn find_row<T: Tables>(tables: &T, table: u32, address: u64) -> Option<u16> {
-    let page = (address / PAGE_BYTES) as u32;
     let first = tables.word(table, 0)?;
     let pages = tables.word(table, 1)?;
-    let page = page.wrapping_sub(first);
-    if page >= pages {
+    // Not cut to 32 bits before it is compared: pages far away are not those of the table.
+    let page = (address / PAGE_BYTES).wrapping_sub(first as u64);
+    if page >= pages as u64 {
         return Some(0);
     }
+    let page = page as u32;
     let mut low = tables.word(table, HEADER_WORDS + page)?;
     let mut high = tables.word(table, HEADER_WORDS + page + 1)?;
     let end = high;
