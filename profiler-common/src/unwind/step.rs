@@ -340,10 +340,8 @@ fn pass<M: Memory>(
         anchored = anchored_cfa(unwind, segments, sp);
         if anchored != 0 {
             rule = unwind.anchor.rule;
-            unwind.skipped += 1;
         } else {
             rule = BY_FRAME_POINTER;
-            unwind.by_frame_pointer += 1;
         }
     }
     let end = if anchored != 0 {
@@ -409,6 +407,11 @@ fn pass<M: Memory>(
         None
     };
     unwind.registers.set_caller(caller, cfa, frame_pointer);
+    if anchored != 0 {
+        unwind.skipped += 1;
+    } else if !has_rule {
+        unwind.by_frame_pointer += 1;
+    }
     Ok(())
 }
 

@@ -181,7 +181,6 @@ fn frame_pointers_that_lead_nowhere() {
 
 /// Frames that are counted were passed.
 #[test]
-#[ignore = "a defect: they are counted before they are passed"]
 fn frame_pointers_that_were_of_no_use_are_not_counted() {
     let mut scene = Scene::new(0x40);
     let unruled = scene.program.function(Rule::NONE);
