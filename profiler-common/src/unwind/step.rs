@@ -390,7 +390,10 @@ fn pass<M: Memory>(
     let caller = cfa.wrapping_add(rule.ra_offset as i64 as u64);
     let caller = block.word(mem, caller, around).map_err(unreadable)?;
     let frame_pointer = unwind.registers.frame_pointer();
-    let frame_pointer = if rule.rbp == RbpKind::Same as u8 {
+    let frame_pointer = if anchored != 0 && rule.rbp != RbpKind::AtCfa as u8 {
+        // The rule is the loop's, the register that of the code that was skipped.
+        None
+    } else if rule.rbp == RbpKind::Same as u8 {
         frame_pointer
     } else if rule.rbp == RbpKind::AtCfa as u8 {
         let at = cfa.wrapping_add(rule.rbp_offset as i64 as u64);

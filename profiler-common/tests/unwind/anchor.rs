@@ -174,7 +174,6 @@ fn only_a_rule_teaches() {
 /// In code that nothing is known of, `rbp` may be anything: what the loop's rule says of its own
 /// does not hold. Only what the loop saved at a known place of its frame does.
 #[test]
-#[ignore = "a defect: what the loop's rule says of rbp is believed of any"]
 fn the_frame_pointer_of_code_without_a_rule_is_not_the_loops() {
     for kind in [RbpKind::Same, RbpKind::AtRbp] {
         let mut interpreter = Interpreter::new(Rule {
