@@ -246,8 +246,13 @@ const BY_FRAME_POINTER: Rule = Rule {
 /// Where the next activation of the interpreter's loop ends, if that is known; 0 if not.
 #[inline(always)]
 fn anchored_cfa(unwind: &Unwind, segments: &Segments, sp: u64) -> u64 {
-    let address = segments.next_address();
-    if unwind.anchor.known == 0 || address < sp {
+    let (address, frames) = match segments.get(segments.next) {
+        Some(next) => next,
+        None => return 0,
+    };
+    // What runs no frames is no activation: from 3.15 on the oldest is a frame in the thread's own
+    // state (`_PyThreadStateImpl.base_frame`), which may lie above all stacks.
+    if unwind.anchor.known == 0 || address < sp || frames <= segments.placed {
         return 0;
     }
     address.wrapping_add(unwind.anchor.distance)

@@ -202,7 +202,6 @@ fn the_frame_pointer_of_code_without_a_rule_is_not_the_loops() {
 /// From 3.15 on the last that the walk passes is a frame in the thread's own state
 /// (`_PyThreadStateImpl.base_frame`): it runs nothing, and lies anywhere.
 #[test]
-#[ignore = "a defect: any address above is gone to"]
 fn what_runs_no_frames_is_not_gone_to() {
     let interpreter = Interpreter::new(EVAL);
     let mut unwinder = Unwinder::new();
