@@ -61,6 +61,12 @@ impl Segments {
         self.count = index + 1;
     }
 
+    /// Takes back the one that was added last.
+    #[inline(always)]
+    pub fn pop(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
     /// The segment at `index`: address, and end.
     #[inline(always)]
     #[must_use]

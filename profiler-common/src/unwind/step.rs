@@ -246,8 +246,13 @@ const BY_FRAME_POINTER: Rule = Rule {
 /// Where the next activation of the interpreter's loop ends, if that is known; 0 if not.
 #[inline(always)]
 fn anchored_cfa(unwind: &Unwind, segments: &Segments, sp: u64) -> u64 {
-    let address = segments.next_address();
-    if unwind.anchor.known == 0 || address < sp {
+    let (address, frames) = match segments.get(segments.next) {
+        Some(next) => next,
+        None => return 0,
+    };
+    // What runs no frames is no activation: from 3.15 on the oldest is a frame in the thread's own
+    // state (`_PyThreadStateImpl.base_frame`), which may lie above all stacks.
+    if unwind.anchor.known == 0 || address < sp || frames <= segments.placed {
         return 0;
     }
     address.wrapping_add(unwind.anchor.distance)
@@ -345,10 +350,8 @@ fn pass<M: Memory>(
         anchored = anchored_cfa(unwind, segments, sp);
         if anchored != 0 {
             rule = unwind.anchor.rule;
-            unwind.skipped += 1;
         } else {
             rule = BY_FRAME_POINTER;
-            unwind.by_frame_pointer += 1;
             // The outermost frame has none (System V ABI for x86-64, 3.4.1).
             if !exact && unwind.registers.frame_pointer() == Some(0) {
                 push(unwind, tokens, token)?;
@@ -403,7 +406,10 @@ fn pass<M: Memory>(
     let caller = cfa.wrapping_add(rule.ra_offset as i64 as u64);
     let caller = block.word(mem, caller, around).map_err(unreadable)?;
     let frame_pointer = unwind.registers.frame_pointer();
-    let frame_pointer = if rule.rbp == RbpKind::Same as u8 {
+    let frame_pointer = if anchored != 0 && rule.rbp != RbpKind::AtCfa as u8 {
+        // The rule is the loop's, the register that of the code that was skipped.
+        None
+    } else if rule.rbp == RbpKind::Same as u8 {
         frame_pointer
     } else if rule.rbp == RbpKind::AtCfa as u8 {
         let at = cfa.wrapping_add(rule.rbp_offset as i64 as u64);
@@ -420,6 +426,11 @@ fn pass<M: Memory>(
         None
     };
     unwind.registers.set_caller(caller, cfa, frame_pointer);
+    if anchored != 0 {
+        unwind.skipped += 1;
+    } else if !has_rule {
+        unwind.by_frame_pointer += 1;
+    }
     Ok(())
 }
 

@@ -131,33 +131,36 @@ pub fn find_mapping<T: Tables>(tables: &T, table: u32, count: u32, pc: u64) -> O
 /// rule, where no row covers it.
 #[inline(always)]
 pub fn find_row<T: Tables>(tables: &T, table: u32, address: u64) -> Option<u16> {
-    let page = (address / PAGE_BYTES) as u32;
     let first = tables.word(table, 0)?;
     let pages = tables.word(table, 1)?;
-    let page = page.wrapping_sub(first);
-    if page >= pages {
+    // Not cut to 32 bits before it is compared: pages far away are not those of the table.
+    let page = (address / PAGE_BYTES).wrapping_sub(first as u64);
+    if page >= pages as u64 {
         return Some(0);
     }
-    let mut low = tables.word(table, HEADER_WORDS + page)?;
-    let mut high = tables.word(table, HEADER_WORDS + page + 1)?;
+    let page = page as u32;
+    // Sums wrap: words that are no table must not stop what reads them.
+    let word = |index: u32| tables.word(table, HEADER_WORDS.wrapping_add(index));
+    let mut low = word(page)?;
+    let mut high = word(page.wrapping_add(1))?;
     let end = high;
     let wanted = address as u16;
     for _ in 0..ROW_STEPS {
         if low >= high {
             break;
         }
-        let middle = (low + high) >> 1;
-        if row_low(tables.word(table, HEADER_WORDS + middle)?) <= wanted {
+        let middle = low.wrapping_add(high) >> 1;
+        if row_low(word(middle)?) <= wanted {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    let start = tables.word(table, HEADER_WORDS + page)?;
+    let start = word(page)?;
     if low == start || low > end {
         return Some(0);
     }
-    Some(row_rule(tables.word(table, HEADER_WORDS + low - 1)?))
+    Some(row_rule(word(low.wrapping_sub(1))?))
 }
 
 /// The key of a rule in the cache of rules: an address in one state of a process's mappings.

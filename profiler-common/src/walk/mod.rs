@@ -18,7 +18,7 @@ use crate::counter::Counter;
 use crate::hash;
 use crate::layout::{EntryKind, NONE, ProcessEntry};
 use crate::mem::Memory;
-use crate::unwind::Segments;
+use crate::unwind::{MAX_SEGMENTS, Segments};
 
 pub use cache::WalkCache;
 pub use tstate::follow_path;
@@ -280,6 +280,10 @@ pub fn align_segments(process: &ProcessEntry, walk: &Walk, segments: &mut Segmen
     }
     if walk.cframe == 0 {
         // The last one passed is the thread state's own, which no frame belongs to.
+        // Where there was no room for all, it is not among them.
+        if walk.depth < MAX_SEGMENTS as u32 + 1 {
+            segments.pop();
+        }
         segments.shift(1);
     } else if !is_root_cframe(walk) {
         segments.push(walk.cframe, walk.depth + 1);
