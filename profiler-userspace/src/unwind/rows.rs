@@ -31,6 +31,8 @@ pub struct CompileStats {
     pub rows: usize,
     /// Functions that the call frame information covers.
     pub functions: usize,
+    /// Functions that it does not cover, whose rows are found by following their code.
+    pub analyzed: usize,
     /// Rows of those functions that cannot be said as a [`Rule`], and functions that could not be
     /// read to their end. [`Rule::NONE`] holds there.
     pub unsupported: usize,
