@@ -12,6 +12,8 @@ mod entries;
 mod flow;
 mod state;
 
+use profiler_common::unwind::Rule;
+
 use self::code::{Distrust, Reader};
 use self::entries::{Entries, Entry};
 use self::flow::Known;
@@ -50,17 +52,17 @@ pub(super) fn add(
         })
     };
     let is_function = |address: u64| !is_free(address) || entries.is_start(address);
-    let analysis = Analysis::new(image, &entries, &is_function).run(is_gap);
+    let analysis = Analysis::new(image, &entries, &is_function, State::rule).run(is_gap);
 
     let mut count = 0;
     for (entry, rows) in entries.functions.iter().zip(analysis) {
-        if rows.iter().all(|row| row.state == State::LOST) {
+        if rows.iter().all(|(_, rule)| *rule == Rule::NONE) {
             continue;
         }
         count += 1;
         found.begin(entry.start, entry.end)?;
-        for row in rows {
-            found.push(row.address, row.state.rule())?;
+        for (address, rule) in rows {
+            found.push(address, rule)?;
         }
     }
     found.sort();
@@ -78,28 +80,21 @@ pub fn follow(elf: &Elf<'_>) -> Vec<Vec<(u64, State)>> {
     };
     let entries = Entries::read(elf, |_| true);
     let is_function = |address: u64| known.covers(address) || entries.is_start(address);
-    let analysis = Analysis::new(&image, &entries, &is_function).run(|_| true);
-    let states = |rows: Vec<Told>| rows.into_iter().map(|row| (row.address, row.state));
-    analysis
-        .into_iter()
-        .map(|rows| states(rows).collect())
-        .collect()
+    Analysis::new(&image, &entries, &is_function, State::clone).run(|_| true)
 }
 
-/// What is known from an address on.
-#[derive(Debug)]
-struct Told {
-    address: u64,
-    state: State,
-}
+/// What is said of a function: each holds from its address on.
+type Told<T> = Vec<(u64, T)>;
 
 /// The functions of a file, while they are analyzed.
-struct Analysis<'a, 'data> {
+struct Analysis<'a, 'data, T> {
     image: &'a Image<'a, 'data>,
     entries: &'a Entries,
     reader: Reader<'a>,
-    /// What is known of each.
-    told: Vec<Vec<Told>>,
+    /// What to say of what is known.
+    say: fn(&State) -> T,
+    /// What is said of each.
+    told: Vec<Told<T>>,
     /// Places in each that are come to nobody knows how.
     unknown: Vec<Vec<u32>>,
     /// Those that are still to be looked at, perhaps again.
@@ -109,11 +104,12 @@ struct Analysis<'a, 'data> {
     rows: usize,
 }
 
-impl<'a, 'data> Analysis<'a, 'data> {
+impl<'a, 'data, T: PartialEq> Analysis<'a, 'data, T> {
     fn new(
         image: &'a Image<'a, 'data>,
         entries: &'a Entries,
         is_function: &'a dyn Fn(u64) -> bool,
+        say: fn(&State) -> T,
     ) -> Self {
         let count = entries.functions.len();
         let mut analysis = Self {
@@ -123,6 +119,7 @@ impl<'a, 'data> Analysis<'a, 'data> {
                 is_function,
                 left: MAX_INSTRUCTIONS,
             },
+            say,
             told: Vec::new(),
             unknown: vec![Vec::new(); count],
             open: Vec::new(),
@@ -138,7 +135,7 @@ impl<'a, 'data> Analysis<'a, 'data> {
 
     /// Analyzes those functions that are `wanted`. Each tells how others are come to, which may
     /// make less of what was known of them.
-    fn run(mut self, wanted: impl Fn(&Entry) -> bool) -> Vec<Vec<Told>> {
+    fn run(mut self, wanted: impl Fn(&Entry) -> bool) -> Vec<Told<T>> {
         let functions = &self.entries.functions;
         let is_wanted: Vec<bool> = functions.iter().map(wanted).collect();
         for (number, wanted) in is_wanted.iter().enumerate().rev() {
@@ -204,7 +201,7 @@ impl<'a, 'data> Analysis<'a, 'data> {
         Some(number)
     }
 
-    fn tell(&mut self, number: usize, told: &mut Vec<Told>) -> Result<Vec<u64>, Distrust> {
+    fn tell(&mut self, number: usize, told: &mut Told<T>) -> Result<Vec<u64>, Distrust> {
         let Some(entry) = self.entries.functions.get(number).copied() else {
             return Ok(Vec::new());
         };
@@ -222,17 +219,15 @@ impl<'a, 'data> Analysis<'a, 'data> {
         roots.extend_from_slice(unknown);
         let code = self.reader.read(entry.start, bytes, &roots)?;
         let known = Known::new(code, unknown);
+        let say = self.say;
         known.tell(|place, state| {
             let address = entry.start + u64::from(place);
-            let state = state.unwrap_or(&State::LOST);
-            if told.last().is_some_and(|row| row.address == address) {
+            let said = say(state.unwrap_or(&State::LOST));
+            if told.last().is_some_and(|row| row.0 == address) {
                 told.pop();
             }
-            if told.last().is_none_or(|row| row.state != *state) {
-                told.push(Told {
-                    address,
-                    state: state.clone(),
-                });
+            if told.last().is_none_or(|row| row.1 != said) {
+                told.push((address, said));
             }
         })
     }

@@ -154,15 +154,10 @@ impl Reading<'_, '_> {
                 return Ok(());
             }
             self.mark(at, end)?;
-            let steps = &mut self.code.steps;
-            self.effects.of(&instruction, |effect| {
-                let does = Does::Effect(effect);
-                steps.push(Step {
-                    at: at as u32,
-                    end: end as u32,
-                    does,
-                });
-            });
+            // The callee puts `rsp` back where it was before a call.
+            if matches!(flow, Flow::Next | Flow::Branch(_)) {
+                self.effects(&instruction, at, end);
+            }
             match flow {
                 Flow::Next => {}
                 Flow::Jump(target) => return self.go(target, true, at, end),
@@ -181,6 +176,17 @@ impl Reading<'_, '_> {
             called = matches!(flow, Flow::Call(_));
             at = end;
         }
+    }
+
+    fn effects(&mut self, instruction: &Instruction, at: usize, end: usize) {
+        let steps = &mut self.code.steps;
+        self.effects.of(instruction, |effect| {
+            steps.push(Step {
+                at: at as u32,
+                end: end as u32,
+                does: Does::Effect(effect),
+            });
+        });
     }
 
     fn step(&mut self, at: usize, end: usize, does: Does) {
