@@ -2,7 +2,7 @@
 
 use profiler_common::unwind::Rule;
 
-/// Rows that a file may have. OpenBLAS has 410,000, CPython 70,000.
+/// Rows that a file may have. OpenBLAS has 420,000, CPython 70,000.
 pub const MAX_ROWS: usize = 4_000_000;
 
 /// A rule, and the address from which on it holds.

@@ -14,7 +14,10 @@ const START: u64 = 0x1000;
 /// Another function.
 const OTHER: u64 = 0x4000;
 
-fn analyze(hex: &str, unknown: &[u32]) -> Result<(Vec<(u32, Rule)>, Vec<u64>), Distrust> {
+/// The rows of code, and where it goes to nobody knows how.
+type Found = (Vec<(u32, Rule)>, Vec<u64>);
+
+fn analyze(hex: &str, unknown: &[u32]) -> Result<Found, Distrust> {
     let bytes: Vec<u8> = hex
         .split_whitespace()
         .map(|byte| u8::from_str_radix(byte, 16).unwrap())
