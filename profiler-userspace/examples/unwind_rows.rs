@@ -19,7 +19,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(disk: &Disk) -> Result<()> {
-    println!("   rows functions unsupported rules  table bytes  compile  pack  load (ms)");
+    println!("   rows functions analyzed unsupported rules  table bytes  compile  pack  load (ms)");
     let mut all = [Duration::ZERO; 3];
     for path in std::env::args_os().skip(1) {
         let path = Path::new(&path);
@@ -46,9 +46,10 @@ fn measure(disk: &Disk) -> Result<()> {
 
         let stats = rows.stats;
         println!(
-            "{:7} {:9} {:11} {:5} {:12}  {:7.1} {:5.1} {:5.1}  {}",
+            "{:7} {:9} {:8} {:11} {:5} {:12}  {:7.1} {:5.1} {:5.1}  {}",
             stats.rows,
             stats.functions,
+            stats.analyzed,
             stats.unsupported,
             numbers.len(),
             4 * table.words.len(),
@@ -62,7 +63,7 @@ fn measure(disk: &Disk) -> Result<()> {
         }
     }
     let [compiled, packed, loaded] = all.map(milliseconds);
-    println!("{:50} {compiled:7.1} {packed:5.1} {loaded:5.1}", "");
+    println!("{:59} {compiled:7.1} {packed:5.1} {loaded:5.1}", "");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use profiler_common::unwind::Rule;
 use super::functions::{Functions, TooMany};
 use super::image::Image;
 use super::rows::{CompileStats, MAX_ROWS, Rows};
-use super::{frames, plt, trampoline};
+use super::{analyze, frames, plt, trampoline};
 use crate::elf::Elf;
 
 /// Procedure linkage tables.
@@ -41,8 +41,8 @@ impl From<TooMany> for CompileError {
     }
 }
 
-/// Compiles a file's rows. What no call frame information covers has none; a file without any has
-/// rows for its procedure linkage tables and its entry point at most.
+/// Compiles a file's rows. What no call frame information covers has them where its code can be
+/// followed: procedure linkage tables, the entry point, and functions that have symbols.
 ///
 /// # Errors
 /// [`CompileError`], but that of a malformed file.
@@ -69,6 +69,7 @@ pub fn compile(elf: &Elf<'_>) -> Result<Rows, CompileError> {
     trampoline::add(&image, &known, &mut others)?;
     add_entry(&image, &known, &mut others)?;
     others.sort();
+    let analyzed = analyze::add(elf, &image, &known, &mut others)?;
 
     let rows = known.flatten(&others);
     if rows.len() > MAX_ROWS {
@@ -77,6 +78,7 @@ pub fn compile(elf: &Elf<'_>) -> Result<Rows, CompileError> {
     let stats = CompileStats {
         rows: rows.len(),
         functions: known.len(),
+        analyzed,
         unsupported,
     };
     Ok(Rows { rows, stats })

@@ -1,7 +1,7 @@
 //! Rows on disk, by the build id of the file that they were compiled from.
 //!
-//! A file has a header of 48 bytes: [`MAGIC`], [`VERSION`] and three numbers of 32 bits, those of
-//! rules, rows and functions; then 64 bits each for unsupported rows, for the first row's address,
+//! A file has a header of 56 bytes: [`MAGIC`], [`VERSION`] and five numbers of 32 bits, those of
+//! rules, rows, functions, analyzed functions, and 0; then 64 bits each for unsupported rows, for the first row's address,
 //! and for a checksum of all the others. Behind it come the distinct rules, 16 bytes each; for
 //! each row its distance to the one before it, 32 bits; and for each row the number of its rule,
 //! 16 bits. All is little-endian.
@@ -22,9 +22,9 @@ use crate::privilege;
 /// How a file begins.
 const MAGIC: [u8; 8] = *b"pyscry\0u";
 /// Of the format and of what the compiler makes of a file: a change of either makes this one more.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the header.
-const HEADER: usize = 48;
+const HEADER: usize = 56;
 /// Bytes of a rule.
 const RULE: usize = 16;
 /// Bytes of a build id that may name a file. `--build-id=sha1` gives 20.
@@ -160,6 +160,8 @@ fn encode(rows: &Rows) -> Option<Vec<u8>> {
     content.extend(u32::try_from(numbers.len()).ok()?.to_le_bytes());
     content.extend(u32::try_from(rows.rows.len()).ok()?.to_le_bytes());
     content.extend(u32::try_from(rows.stats.functions).ok()?.to_le_bytes());
+    content.extend(u32::try_from(rows.stats.analyzed).ok()?.to_le_bytes());
+    content.extend([0; 4]);
     content.extend((rows.stats.unsupported as u64).to_le_bytes());
     content.extend(first.to_le_bytes());
     content.extend([0; 8]);
@@ -183,6 +185,8 @@ fn decode(content: &[u8]) -> Option<Rows> {
     let rules = number_32(next(4)?)? as usize;
     let count = number_32(next(4)?)? as usize;
     let functions = number_32(next(4)?)? as usize;
+    let analyzed = number_32(next(4)?)? as usize;
+    let _zero = next(4)?;
     let unsupported = usize::try_from(number_64(next(8)?)?).ok()?;
     let first = number_64(next(8)?)?;
     let expected = number_64(next(8)?)?;
@@ -221,6 +225,7 @@ fn decode(content: &[u8]) -> Option<Rows> {
     let stats = CompileStats {
         rows: count,
         functions,
+        analyzed,
         unsupported,
     };
     Some(Rows { rows, stats })

@@ -95,6 +95,15 @@ impl Functions {
         }
     }
 
+    /// Whether a function has an address; they have to be sorted.
+    pub(super) fn covers(&self, address: u64) -> bool {
+        let behind = self
+            .functions
+            .partition_point(|function| function.start <= address);
+        let last = behind.checked_sub(1).and_then(|at| self.functions.get(at));
+        last.is_some_and(|function| address < function.end)
+    }
+
     /// What of a range no function covers; they have to be sorted.
     pub(super) fn gaps(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let from = self

@@ -89,6 +89,16 @@ impl<'file, 'data> Image<'file, 'data> {
             .map(|segment| segment.end)
     }
 
+    /// The bytes of a range of code, where the file has all of them.
+    pub(super) fn code_at(&self, start: u64, end: u64) -> Option<&'data [u8]> {
+        let segment = self
+            .code()
+            .find(|segment| (segment.start..segment.end).contains(&start))?;
+        let from = usize::try_from(start - segment.start).ok()?;
+        let behind = usize::try_from(end.checked_sub(segment.start)?).ok()?;
+        segment.data.get(from..behind)
+    }
+
     /// Where the file's execution begins.
     pub(super) fn entry(&self) -> u64 {
         self.file.elf_header().e_entry(LittleEndian)

@@ -2,8 +2,10 @@
 //!
 //! - [`compile`](fn@compile): a file's rows.
 //! - [`Table`]: rows in the words that go into the kernel.
+//! - [`follow`]: what the code itself says, where that information says nothing.
 //! - [`Disk`]: rows that were compiled before.
 
+mod analyze;
 mod compile;
 mod disk;
 mod expression;
@@ -16,6 +18,7 @@ mod rule;
 mod table;
 mod trampoline;
 
+pub use analyze::{State, follow};
 pub use compile::{CompileError, compile, compile_image, function_ranges};
 pub use disk::{Disk, DiskError};
 pub use rows::{CompileStats, MAX_ROWS, Row, Rows};

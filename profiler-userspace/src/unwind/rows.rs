@@ -2,7 +2,7 @@
 
 use profiler_common::unwind::Rule;
 
-/// Rows that a file may have. OpenBLAS has 410,000, CPython 70,000.
+/// Rows that a file may have. OpenBLAS has 420,000, CPython 70,000.
 pub const MAX_ROWS: usize = 4_000_000;
 
 /// A rule, and the address from which on it holds.
@@ -31,6 +31,8 @@ pub struct CompileStats {
     pub rows: usize,
     /// Functions that the call frame information covers.
     pub functions: usize,
+    /// Functions that it does not cover, whose rows are found by following their code.
+    pub analyzed: usize,
     /// Rows of those functions that cannot be said as a [`Rule`], and functions that could not be
     /// read to their end. [`Rule::NONE`] holds there.
     pub unsupported: usize,
