@@ -126,6 +126,7 @@ pub(crate) const C_STACK: u8 = 4;
 pub(crate) const CODE_BYTES: usize = 0xd0;
 pub(crate) const FRAME_BYTES: usize = 0x70;
 pub(crate) const TSTATE_BYTES: usize = 0xb8;
+pub(crate) const CFRAME_BYTES: usize = 0x20;
 pub(crate) const STR_BYTES: usize = 48;
 pub(crate) const BYTES_BYTES: usize = 64;
 
@@ -189,7 +190,8 @@ pub(crate) struct Target {
     pub(crate) process: ProcessEntry,
     pub(crate) fsbase: u64,
     pub(crate) tstate: u64,
-    /// The `cframe`, where there is one.
+    /// The newest `cframe`, where there are any: the thread state's own, which lies inside of it,
+    /// as long as no other is linked.
     pub(crate) cframe: u64,
     pub(crate) interp: u64,
 }
@@ -203,8 +205,13 @@ impl Target {
         let mut space = Space::default();
         // Thread-local variables are below it.
         let fsbase = space.alloc(0x800) + 0x400;
-        let tstate = space.alloc(TSTATE_BYTES);
-        let cframe = space.alloc(0x20);
+        // Its own `cframe` is the end of it.
+        let (tstate, cframe) = if layout.tstate_cframe == NONE {
+            (space.alloc(TSTATE_BYTES), 0)
+        } else {
+            let tstate = space.alloc(TSTATE_BYTES + CFRAME_BYTES);
+            (tstate, tstate + TSTATE_BYTES as u64)
+        };
         let code_type = space.alloc(0x20);
         let interp = space.alloc(CODE_COUNT as usize + 8);
         space.put_u64(interp + CODE_COUNT, 1);
@@ -227,8 +234,8 @@ impl Target {
             cframe,
             interp,
         };
-        if layout.cframe_frame != NONE {
-            let at = tstate + u64::from(layout.tstate_frame);
+        if layout.tstate_cframe != NONE {
+            let at = tstate + u64::from(layout.tstate_cframe);
             target.space.put_u64(at, cframe);
         }
         target.set_newest(0);

@@ -76,9 +76,10 @@ impl Interpreter {
     }
 
     /// The stack from code without a rule, past the loop.
-    fn skipped(&self) -> [TokenKind; 4] {
+    fn skipped(&self) -> [TokenKind; 5] {
         [
             TokenKind::Exact(self.jit),
+            TokenKind::Skipped,
             TokenKind::Python(3),
             TokenKind::Return(self.scene.caller),
             TokenKind::Return(self.scene.root),
@@ -195,7 +196,7 @@ fn the_frame_pointer_of_code_without_a_rule_is_not_the_loops() {
         let registers = with(interpreter.at(interpreter.jit), REG_RBP, wrong);
         let unwound = interpreter.unwind(&registers, &mut unwinder);
         assert_eq!(unwound.status, UnwindStatus::NoRule, "{kind:?}");
-        assert_eq!(unwound.tokens, interpreter.skipped()[..3], "{kind:?}");
+        assert_eq!(unwound.tokens, interpreter.skipped()[..4], "{kind:?}");
     }
 }
 

@@ -23,16 +23,55 @@ fn ends_are_numbered_in_their_order() {
     assert_eq!(UnwindStatus::from_u8(200), UnwindStatus::Internal);
 }
 
-/// Behind the first frame of a thread without call frame information there is 0.
+/// Behind the first frame of a thread without call frame information there is 0, and it has no
+/// frame pointer.
 #[test]
-fn a_return_address_of_0_is_the_end() {
+fn a_return_address_of_0_is_the_end_where_the_frame_pointer_is_0_too() {
+    let saved = |rbp| Rule {
+        rbp: rbp as u8,
+        rbp_offset: -16,
+        ..by(REG_RSP, 0x40)
+    };
+    // In the register, or where the rule says that it was saved.
+    for (kind, register, word, end) in [
+        (RbpKind::Same, 0, 1, UnwindStatus::Complete),
+        (RbpKind::Same, 1, 0, UnwindStatus::NoMapping),
+        (RbpKind::AtCfa, 1, 0, UnwindStatus::Complete),
+        (RbpKind::AtCfa, 0, 1, UnwindStatus::NoMapping),
+        // Not known: what the register still holds says nothing.
+        (RbpKind::Unknown, 0, 0, UnwindStatus::NoMapping),
+    ] {
+        let mut scene = Scene::new(0x40);
+        scene.space.put_u64(scene.cfa - 8, 0);
+        scene.space.put_u64(scene.cfa - 16, word);
+        let pc = scene.program.function(saved(kind)) + 5;
+        let registers = with(interrupted(pc, scene.sp), REG_RBP, register);
+        scene.ends(&format!("{kind:?}"), &registers, end, 1);
+    }
+    // A call of a null pointer is none, whatever the frame pointer.
+    let scene = Scene::new(0x40);
+    for rbp in [0, scene.rbp] {
+        let registers = with(interrupted(0, scene.sp), REG_RBP, rbp);
+        scene.ends("null", &registers, UnwindStatus::NoMapping, 1);
+    }
+}
+
+/// Code without a rule whose frame pointer is 0 is the outermost; the interrupted function may have
+/// anything in that register.
+#[test]
+fn a_frame_pointer_of_0_in_code_without_a_rule_is_the_end() {
     let mut scene = Scene::new(0x40);
-    scene.space.put_u64(scene.cfa - 8, 0);
+    let unruled = scene.program.function(Rule::NONE);
     let pc = scene.program.function(by(REG_RSP, 0x40)) + 5;
-    scene.ends("0", &leaf(&scene, pc), UnwindStatus::Complete, 1);
-    // A call of a null pointer is none.
-    let registers = leaf(&scene, 0);
-    scene.ends("null", &registers, UnwindStatus::NoMapping, 1);
+    scene.space.put_u64(scene.cfa - 8, unruled + CALL);
+    let registers = with(interrupted(pc, scene.sp), REG_RBP, 0);
+    let unwound = scene.unwind(&registers);
+    assert_eq!(unwound.status, UnwindStatus::Complete);
+    let both = [TokenKind::Exact(pc), TokenKind::Return(unruled + CALL)];
+    assert_eq!(unwound.tokens, both);
+    assert_eq!((unwound.by_frame_pointer, unwound.skipped), (0, 0));
+    let registers = with(interrupted(unruled + 5, scene.sp), REG_RBP, 0);
+    scene.ends("leaf", &registers, UnwindStatus::NotAdvancing, 1);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use profiler_common::mem::{Fault, Memory};
 use profiler_common::unwind::{
-    ALL_REGISTERS, MAX_TOKENS, Mapping, PAGE_BYTES, REG_RSP, REGISTERS, Registers, Rule, Segments,
-    TABLE_PENDING, Token, Tokens, UnwindStatus,
+    ALL_REGISTERS, MAX_TOKENS, Mapping, PAGE_BYTES, REG_RBP, REG_RSP, REGISTERS, Registers, Rule,
+    Segments, TABLE_PENDING, Token, Tokens, UnwindStatus,
 };
 use proptest::prelude::*;
 
@@ -260,8 +260,16 @@ fn what_is_left_of_other_stacks_is_not_seen() {
     *unwinder.tokens = left;
     let mut segments = Segments::EMPTY;
     let words = Words::default();
-    let registers = Registers::NONE;
-    let unwound = unwinder.run(&Nothing, &words, (0, 0), 1, &registers, &mut segments);
-    assert_eq!(unwound.status, UnwindStatus::Complete);
-    assert!(unwound.tokens.is_empty());
+    let outermost = Registers {
+        known: 1 << REG_RBP,
+        ..Registers::NONE
+    };
+    for (registers, end) in [
+        (Registers::NONE, UnwindStatus::NoMapping),
+        (outermost, UnwindStatus::Complete),
+    ] {
+        let unwound = unwinder.run(&Nothing, &words, (0, 0), 1, &registers, &mut segments);
+        assert_eq!(unwound.status, end);
+        assert!(unwound.tokens.is_empty());
+    }
 }
