@@ -96,28 +96,37 @@ pub extern "C" fn find_rule(slot: u32) -> u32 {
     number as u32
 }
 
-/// One step of the unwind in `slot`. Returns 1 to go on.
+/// The number of the rule at the registers' address, from the cache or the tables.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn unwind_step(slot: u32) -> u32 {
+pub extern "C" fn rule_number(slot: u32) -> u32 {
     let (Some(s), Some(n)) = (scratch(slot), native(slot)) else {
-        return 0;
+        return NO_MAPPING;
     };
     let key = rule_key(
         s.process.mappings.generation,
         n.unwind.registers.lookup_pc(),
     );
-    let number;
     let mut cached = 0;
     if let Some(place) = RULE_CACHE.get_ptr(key as u32 & (RULE_CACHE_SLOTS as u32 - 1)) {
         // SAFETY: as in `find_rule`.
         cached = unsafe { core::ptr::read_volatile(place) };
     }
     if (cached ^ key) & !NUMBER_BITS == 0 {
-        number = (cached & NUMBER_BITS) as u32;
+        (cached & NUMBER_BITS) as u32
     } else {
-        number = find_rule(slot);
+        find_rule(slot)
     }
+}
+
+/// One step of the unwind in `slot`, whose code has the rule of that number. Returns 1 to go on.
+///
+/// The number is an argument, not looked up here, so that the search is not below the step: 512
+/// bytes of stack are for all of a chain of calls.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn unwind_step(slot: u32, number: u32) -> u32 {
+    let Some(n) = native(slot) else { return 0 };
     let found = if number < NO_MAPPING {
         Found::Rule(number as u16)
     } else if number == PENDING {
@@ -142,7 +151,7 @@ pub extern "C" fn unwind_step(slot: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn unwind_run(slot: u32) -> u32 {
     for _ in 0..RUN_STEPS {
-        if unwind_step(slot) == 0 {
+        if unwind_step(slot, rule_number(slot)) == 0 {
             return 0;
         }
     }

@@ -18,8 +18,8 @@ const PT_REGS_CS: usize = 17;
 /// Where `struct sigcontext` has them, in words (`arch/x86/include/uapi/asm/sigcontext.h`).
 const IN_SIGCONTEXT: [u8; REGISTERS] = [13, 12, 14, 11, 9, 8, 10, 15, 0, 1, 2, 3, 4, 5, 6, 7];
 const SIGCONTEXT_RIP: usize = 16;
-/// Words of a `struct sigcontext` up to `rip`.
-pub(super) const SIGCONTEXT_WORDS: usize = 17;
+/// Bytes of a `struct sigcontext` up to `rip`.
+pub(super) const SIGCONTEXT_BYTES: usize = 8 * (SIGCONTEXT_RIP + 1);
 
 /// The code segment of 64-bit programs (`__USER_CS`, `arch/x86/include/asm/segment.h`).
 const USER_CS: u64 = 0x33;
@@ -67,11 +67,14 @@ impl Registers {
 
     /// From a `struct sigcontext`.
     #[inline(always)]
-    pub(super) fn set_from_sigcontext(&mut self, words: &[u64; SIGCONTEXT_WORDS]) {
+    pub(super) fn set_from_sigcontext(&mut self, bytes: &[u8; SIGCONTEXT_BYTES]) {
+        // SAFETY: every word lies in the block; the read has no alignment to keep.
+        let word =
+            |at: usize| unsafe { core::ptr::read_unaligned(bytes.as_ptr().add(at * 8).cast()) };
         for (number, at) in IN_SIGCONTEXT.iter().enumerate() {
-            self.general[number] = words[*at as usize];
+            self.general[number] = word(*at as usize);
         }
-        self.pc = words[SIGCONTEXT_RIP];
+        self.pc = word(SIGCONTEXT_RIP);
         self.known = ALL_REGISTERS;
         self.exact = 1;
     }

@@ -62,6 +62,26 @@ impl StackBlock {
         }
     }
 
+    /// Reads the first bytes at `from`, and nothing else, into the block, which is worth nothing
+    /// afterwards: room for what would not fit on a BPF program's stack.
+    ///
+    /// # Errors
+    /// [`Fault`] where they cannot be read.
+    #[inline(always)]
+    pub(super) fn borrow<const N: usize, M: Memory>(
+        &mut self,
+        mem: &M,
+        from: u64,
+    ) -> Result<&[u8; N], Fault> {
+        const { assert!(N <= BLOCK_BYTES) };
+        self.forget();
+        let first = self.words.as_mut_ptr().cast::<u8>();
+        // SAFETY: as in `fill`, and not more.
+        mem.read(from, unsafe { core::slice::from_raw_parts_mut(first, N) })?;
+        // SAFETY: as above.
+        Ok(unsafe { &*first.cast::<[u8; N]>() })
+    }
+
     /// The word at `addr`. `around` is where to read a new block from, if it takes one: callers
     /// lie above.
     ///

@@ -1,8 +1,6 @@
 //! One frame: find where it ends, note what it is, and go to its caller.
 
-use core::mem::MaybeUninit;
-
-use super::registers::{Registers, SIGCONTEXT_WORDS};
+use super::registers::{Registers, SIGCONTEXT_BYTES};
 use super::rule::{CfaKind, REG_RBP, REG_RSP, RaKind, RbpKind, Rule};
 use super::segments::Segments;
 use super::stack::StackBlock;
@@ -188,7 +186,10 @@ pub fn fold_tokens(unwind: &mut Unwind, tokens: &Tokens, most: u32) {
 
 #[inline(always)]
 fn push(unwind: &mut Unwind, tokens: &mut Tokens, token: Token) -> Result<(), UnwindStatus> {
-    let index = unwind.count;
+    // Loaded anew each time: of two pushes in a row the second address would come out of the first,
+    // which kernels before 6.12 cannot follow.
+    // SAFETY: a field of ours.
+    let index = unsafe { core::ptr::read_volatile(&raw const unwind.count) };
     // For the verifier.
     if index > MAX_TOKENS as u32 - 1 {
         return Err(UnwindStatus::Truncated);
@@ -267,18 +268,10 @@ fn leave_signal<M: Memory>(
     rule: &Rule,
 ) -> Result<(), UnwindStatus> {
     let at = registers.general[REG_RSP as usize].wrapping_add(rule.cfa_offset as i64 as u64);
-    let mut bytes = MaybeUninit::uninit();
-    let bytes = mem
-        .read_block::<{ SIGCONTEXT_WORDS * 8 }>(at, &mut bytes)
-        .map_err(|Fault| UnwindStatus::StackUnreadable)?;
-    let mut words = [0u64; SIGCONTEXT_WORDS];
-    for (index, word) in words.iter_mut().enumerate() {
-        // SAFETY: the block is as long as the words; the read has no alignment to keep.
-        *word = unsafe { core::ptr::read_unaligned(bytes.as_ptr().add(index * 8).cast()) };
-    }
-    registers.set_from_sigcontext(&words);
-    // The code may have run on another stack.
-    block.forget();
+    // The code may have run on another stack: nothing of the block is needed any more.
+    let bytes = block.borrow::<SIGCONTEXT_BYTES, M>(mem, at);
+    let bytes = bytes.map_err(|Fault| UnwindStatus::StackUnreadable)?;
+    registers.set_from_sigcontext(bytes);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ mod witness;
 
 use crate::counter::Counter;
 use crate::hash;
-use crate::layout::{EntryKind, NONE, ProcessEntry};
+use crate::layout::{EntryKind, ProcessEntry};
 use crate::mem::Memory;
 use crate::unwind::{MAX_SEGMENTS, Segments};
 
@@ -225,30 +225,19 @@ pub fn step<M: Memory>(
     false
 }
 
-/// Goes to the frame of the caller's `cframe`, where the newest one has none yet: it is linked
-/// before it is filled in (`_PyEval_EvalFrameDefault` in `Python/ceval.c`, 3.11 and 3.12), and a
-/// thread that is met in between has anything there.
+/// Goes to the frame of the caller's `cframe`, where the newest one has none yet.
 #[inline(always)]
 fn begin_again<M: Memory>(mem: &M, process: &ProcessEntry, walk: &mut Walk) -> bool {
-    let layout = &process.layout;
-    if layout.cframe_frame == NONE || walk.cframe == 0 {
-        return false;
-    }
-    let previous = mem.read_u64(walk.cframe.wrapping_add(layout.cframe_previous as u64));
-    let Ok(previous) = previous else { return false };
-    if previous == 0 {
-        return false;
-    }
-    match mem.read_u64(previous.wrapping_add(layout.cframe_frame as u64)) {
-        Ok(frame) if frame != 0 => {
-            walk.cframe = previous;
+    match tstate::previous_cframe(mem, &process.layout, walk.cframe) {
+        Some((cframe, frame)) => {
+            walk.cframe = cframe;
             walk.frame = frame;
             walk.landmark = frame;
             walk.steps = 1;
             walk.next_landmark = 2;
             true
         }
-        _ => false,
+        None => false,
     }
 }
 
