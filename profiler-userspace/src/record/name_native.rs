@@ -163,6 +163,14 @@ pub fn name_native(
     named
 }
 
+/// Whether the last item is code outside of every file.
+fn last_is_jit(items: &[Item]) -> bool {
+    match items.last() {
+        Some(Item::Native(native)) => native.frames.iter().any(|(_, traits)| traits.jit),
+        _ => false,
+    }
+}
+
 impl Namer<'_> {
     fn items(&mut self, stacks: &mut Stacks, part: &NativePart, off_cpu: bool) -> Vec<Item> {
         let mut items = Vec::new();
@@ -183,26 +191,18 @@ impl Namer<'_> {
                 Some(TokenKind::Return(address)) => {
                     items.push(self.native(stacks, part.mappings, *token, address, true));
                 }
+                // A JIT compiler's code runs right above the interpreter's loop.
+                Some(TokenKind::Skipped) if last_is_jit(&items) => {
+                    items.push(Item::Skipped(None));
+                }
                 Some(TokenKind::Skipped) => {
-                    // A JIT compiler's code runs right above the interpreter's loop.
-                    if !self.last_is_jit(&items) {
-                        let shown = FrameText::Marker(SKIPPED);
-                        let frames = vec![(stacks.intern(shown), Traits::default())];
-                        items.push(Item::Native(NativeItem { frames }));
-                    }
+                    let marker = stacks.intern(FrameText::Marker(SKIPPED));
+                    items.push(Item::Skipped(Some(marker)));
                 }
                 None => {}
             }
         }
         items
-    }
-
-    /// Whether the last item is code outside of every file.
-    fn last_is_jit(&self, items: &[Item]) -> bool {
-        match items.last() {
-            Some(Item::Native(native)) => native.frames.iter().any(|(_, traits)| traits.jit),
-            _ => false,
-        }
     }
 
     fn kernel(&mut self, stacks: &mut Stacks, address: u64) -> KernelName {
