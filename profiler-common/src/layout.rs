@@ -82,7 +82,7 @@ pub struct WalkLayout {
     pub code_line_table: u16,
     /// `PyThreadState.interp`.
     pub tstate_interp: u16,
-    /// `PyThreadState.cframe`, the newest of the chain (3.10 to 3.12), or [`NONE`].
+    /// `PyThreadState.cframe`, the newest of the chain (3.10, 3.11), or [`NONE`].
     pub tstate_cframe: u16,
     /// `CFrame.previous`, or [`NONE`].
     pub cframe_previous: u16,

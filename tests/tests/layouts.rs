@@ -420,12 +420,12 @@ fn walk_layout(minor: u8, s: &Structures<'_>) -> WalkLayout {
         },
         tstate_interp: s.near("PyThreadState.interp"),
         tstate_cframe: match minor {
-            10..=12 => s.near("PyThreadState.cframe"),
+            10 | 11 => s.near("PyThreadState.cframe"),
             _ => NONE,
         },
         cframe_previous: match minor {
             10 => s.near("CFrame.previous"),
-            11 | 12 => s.near("_PyCFrame.previous"),
+            11 => s.near("_PyCFrame.previous"),
             _ => NONE,
         },
         frame_is_entry: match minor {

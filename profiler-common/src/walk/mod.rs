@@ -214,31 +214,10 @@ pub fn step<M: Memory>(
             }
             return true;
         }
-        Err(status) => {
-            if walk.steps == 0 && begin_again(mem, process, walk) {
-                return true;
-            }
-            status
-        }
+        Err(status) => status,
     };
     walk.status = status as u32;
     false
-}
-
-/// Goes to the frame of the caller's `cframe`, where the newest one has none yet.
-#[inline(always)]
-fn begin_again<M: Memory>(mem: &M, process: &ProcessEntry, walk: &mut Walk) -> bool {
-    match tstate::previous_cframe(mem, &process.layout, walk.cframe) {
-        Some((cframe, frame)) => {
-            walk.cframe = cframe;
-            walk.frame = frame;
-            walk.landmark = frame;
-            walk.steps = 1;
-            walk.next_landmark = 2;
-            true
-        }
-        None => false,
-    }
 }
 
 /// Ends a walk: a walk that ran out of steps is truncated. Returns the stack's hash, which its

@@ -10,7 +10,7 @@ use super::WalkStatus;
 use super::witness::lasting_epoch;
 use crate::layout::{
     NONE, PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS, PROCESS_READY,
-    PROCESS_WITHOUT_PYTHON, ProcessEntry, TSTATE_PATH_MAX, TstatePath, WalkLayout,
+    PROCESS_WITHOUT_PYTHON, ProcessEntry, TSTATE_PATH_MAX, TstatePath,
 };
 use crate::mem::{Fault, Memory, u64_at};
 
@@ -83,22 +83,17 @@ pub(super) fn newest_frame<M: Memory>(
         return Err(WalkStatus::ThreadStateForeign);
     }
     let newest = u64_at(block, layout.tstate_frame.wrapping_sub(TSTATE_FROM));
-    let mut cframe = if layout.tstate_cframe == NONE {
+    let cframe = if layout.tstate_cframe == NONE {
         0
     } else {
         u64_at(block, layout.tstate_cframe.wrapping_sub(TSTATE_FROM))
     };
-    let mut frame = if layout.cframe_frame == NONE || newest == 0 {
+    let frame = if layout.cframe_frame == NONE || newest == 0 {
         newest
     } else {
         mem.read_u64(newest.wrapping_add(layout.cframe_frame as u64))
             .map_err(|Fault| WalkStatus::ThreadStateUnreadable)?
     };
-    if frame == 0
-        && let Some(previous) = previous_cframe(mem, layout, cframe)
-    {
-        (cframe, frame) = previous;
-    }
     if frame == 0 {
         // A thread state without a frame: the thread runs C code that was not called by Python.
         return Err(WalkStatus::NoThreadState);
@@ -111,26 +106,6 @@ pub(super) fn newest_frame<M: Memory>(
         tstate,
         epoch,
     })
-}
-
-/// The `cframe` before one, and its frame, where there is one (3.11, 3.12).
-///
-/// The newest is linked before it is filled in (`_PyEval_EvalFrameDefault` in `Python/ceval.c`): a
-/// thread that is met in between has anything there.
-#[inline(always)]
-pub(super) fn previous_cframe<M: Memory>(
-    mem: &M,
-    layout: &WalkLayout,
-    cframe: u64,
-) -> Option<(u64, u64)> {
-    if layout.cframe_frame == NONE || cframe == 0 {
-        return None;
-    }
-    let at = cframe.wrapping_add(layout.cframe_previous as u64);
-    let previous = mem.read_u64(at).ok().filter(|previous| *previous != 0)?;
-    let frame = mem.read_u64(previous.wrapping_add(layout.cframe_frame as u64));
-    let frame = frame.ok().filter(|frame| *frame != 0)?;
-    Some((previous, frame))
 }
 
 /// The epoch of the witnesses that this walk reads, where the interpreter tells.

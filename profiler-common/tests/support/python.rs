@@ -85,8 +85,8 @@ pub(crate) const CFRAME_VERSION: WalkLayout = WalkLayout {
     code_instrs: 0xc0,
     code_version: 0x5c,
     code_first_line: 0x44,
-    tstate_cframe: 0x38,
-    cframe_previous: 0x8,
+    tstate_cframe: NONE,
+    cframe_previous: NONE,
     frame_is_entry: NONE,
     entry_kind: EntryKind::EntryFrame as u8,
     ..CFRAME_CONTENT
@@ -98,8 +98,6 @@ pub(crate) const DIRECT_VERSION: WalkLayout = WalkLayout {
     cframe_frame: NONE,
     tstate_thread_id: 0x98,
     frame_owner: 0x4a,
-    tstate_cframe: NONE,
-    cframe_previous: NONE,
     ..CFRAME_VERSION
 };
 
@@ -206,7 +204,12 @@ impl Target {
         // Thread-local variables are below it.
         let fsbase = space.alloc(0x800) + 0x400;
         // Its own `cframe` is the end of it.
-        let (tstate, cframe) = if layout.tstate_cframe == NONE {
+        let to_cframe = if layout.cframe_frame == NONE {
+            layout.tstate_cframe
+        } else {
+            layout.tstate_frame
+        };
+        let (tstate, cframe) = if to_cframe == NONE {
             (space.alloc(TSTATE_BYTES), 0)
         } else {
             let tstate = space.alloc(TSTATE_BYTES + CFRAME_BYTES);
@@ -234,8 +237,8 @@ impl Target {
             cframe,
             interp,
         };
-        if layout.tstate_cframe != NONE {
-            let at = tstate + u64::from(layout.tstate_cframe);
+        if to_cframe != NONE {
+            let at = tstate + u64::from(to_cframe);
             target.space.put_u64(at, cframe);
         }
         target.set_newest(0);

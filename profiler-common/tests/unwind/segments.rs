@@ -104,8 +104,6 @@ fn activation(frames: usize, calls: usize) -> Activation {
 /// Bytes of the loop's frame, and where in it what the walk finds is.
 const LOOP: u64 = 0x180;
 const ENTRY: u64 = 0x40;
-/// Where, from there, the `CFrame` is, when what the walk finds is an entry frame.
-const CFRAME: u64 = 0xa0;
 /// Bytes of the frame of a function of C.
 const CALLED: u64 = 0x30;
 
@@ -208,9 +206,6 @@ impl Thread {
         if layout.tstate_cframe != NONE {
             let own = thread.target.cframe;
             let mut cframes = entries;
-            if layout.entry_kind == EntryKind::EntryFrame as u8 {
-                cframes.iter_mut().for_each(|cframe| *cframe += CFRAME);
-            }
             if layout.cframe_frame != NONE {
                 for (cframe, frame) in cframes.iter().zip(&newest) {
                     let at = cframe + u64::from(layout.cframe_frame);
@@ -488,45 +483,6 @@ fn a_cframe_next_to_the_thread_state_is_a_place() {
         let expected = if is_own { (1, 1) } else { (2, 0) };
         let found = (segments.count, segments.get(0).unwrap().1);
         assert_eq!(found, expected, "{offset:#x}");
-    }
-}
-
-/// 3.11 and 3.12: the newest activation's `CFrame` is linked, and holds no frame yet.
-#[test]
-fn a_cframe_without_a_frame_yet_is_passed_over() {
-    for layout in [CFRAME_CONTENT, CFRAME_VERSION] {
-        let nested = [activation(2, 1), activation(3, 2), activation(1, 0)];
-        let mut thread = Thread::new(layout, &nested);
-        // A frame of what is no code object.
-        let code = thread.target.space.alloc(0x100);
-        let no_frame = thread.target.frame(python(code, 2));
-        thread.specs.drain(..2);
-        thread
-            .expected
-            .retain(|token| *token != TokenKind::Python(2));
-        for token in &mut thread.expected {
-            if let TokenKind::Python(frames) = token {
-                *frames -= 2;
-            }
-        }
-        for garbage in [0x8, 0x1234_5678, u64::MAX, 1 << 63, no_frame] {
-            thread.target.set_newest(garbage);
-            thread.check("garbage");
-        }
-        // Only the newest may be so.
-        let target = &mut thread.target;
-        let previous = thread.cframes[1] + u64::from(layout.cframe_frame);
-        for (frame, end) in [
-            (0x8, WalkStatus::FrameUnreadable),
-            (no_frame, WalkStatus::CodeInvalid),
-            (0, WalkStatus::FrameUnreadable),
-        ] {
-            target.set_newest(0x8);
-            target.space.put_u64(previous, frame);
-            let walked = target.walk();
-            assert_eq!(walked.status, end, "{frame:#x}");
-            assert!(walked.frames.is_empty(), "{frame:#x}");
-        }
     }
 }
 

@@ -84,8 +84,8 @@ const FRAMES_3_12: WalkLayout = WalkLayout {
     code_instrs: 0xc0,
     code_version: 0x5c,
     code_first_line: 0x44,
-    tstate_cframe: 0x38,
-    cframe_previous: 0x8,
+    tstate_cframe: NONE,
+    cframe_previous: NONE,
     frame_is_entry: NONE,
     entry_kind: EntryKind::EntryFrame as u8,
     ..FRAMES_3_11
