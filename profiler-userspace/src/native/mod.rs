@@ -9,6 +9,7 @@
 
 mod address_space;
 mod code;
+mod descriptors;
 mod module;
 mod trampoline;
 mod watch;
@@ -16,6 +17,7 @@ mod workers;
 
 pub use address_space::{AddressSpace, Area};
 pub use code::{NativeCode, NativeStats};
+pub use descriptors::allow_many;
 pub use module::{Module, ModuleIndex, Modules, Source, TableState};
 pub use watch::MapWatch;
 pub use workers::{Built, Workers};

@@ -7,10 +7,10 @@ use profiler_common::layout::MappingsRef;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
-use super::session::{RecordError, UnwindTables};
+use super::session::{RecordError, UnwindTables, maybe_sleep_until};
 use crate::bpf::Programs;
 use crate::bpf::tables::TablesError;
-use crate::native::{MapWatch, NativeCode};
+use crate::native::{MapWatch, NativeCode, allow_many};
 
 /// Memory that unwind tables may take in the kernel, bytes: some hundred times what a program with
 /// numpy needs.
@@ -47,6 +47,7 @@ struct Underway {
 
 impl NativeTarget {
     pub(super) fn open(pid: u32, programs: &mut Programs) -> Result<Self, RecordError> {
+        allow_many();
         let tables = programs.take_tables(TABLE_BYTES)?;
         let system = |doing| move |source: io::Error| RecordError::System { doing, source };
         Ok(Self {
@@ -126,7 +127,7 @@ impl NativeTarget {
                         self.look_at.get_or_insert(Instant::now() + SETTLE);
                     }
                 }
-                () = sleep_until(look_at) => self.look(),
+                () = maybe_sleep_until(look_at) => self.look(),
                 () = self.code.built(), if self.code.is_pending() => self.stale = true,
             }
         }
@@ -140,13 +141,6 @@ async fn flushed(underway: Option<&mut Underway>) -> Result<(), TablesError> {
             Ok(result) => Ok(result?),
             Err(_) => Err(TablesError::Write(io::Error::other("a thread panicked"))),
         },
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }

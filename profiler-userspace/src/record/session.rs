@@ -364,7 +364,11 @@ impl Session {
                     }
                 }
                 mappings = changed(self.native.as_mut()) => {
-                    self.publish_native(mappings?)?;
+                    match mappings {
+                        Ok(mappings) => self.publish_native(mappings)?,
+                        // The kernel keeps what it had: no reason to lose what was recorded.
+                        Err(_) => self.collector.counters.add(Counter::UnwindTablesRefused, 1),
+                    }
                 }
                 ready = self.events.readable_mut() => {
                     if let Ok(mut ready) = ready {
@@ -635,7 +639,7 @@ async fn sleep_until(deadline: Option<Instant>) {
     maybe_sleep_until(deadline.map(tokio::time::Instant::from_std)).await;
 }
 
-async fn maybe_sleep_until(deadline: Option<tokio::time::Instant>) {
+pub(super) async fn maybe_sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
