@@ -7,21 +7,26 @@ use crate::walk::Frame;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum EventKind {
-    /// An on-CPU sample. `value` is 1.
+    /// An on-CPU sample. `value` is the thread's Python thread state, 0 where it has none.
     Sample = 1,
     /// The frames of a stack that later off-CPU records name. `value` is 0.
     Stack = 2,
-    /// A stretch off-CPU that ended. `value` is its length in nanoseconds.
+    /// A stretch off-CPU that ended; a [`Wait`] follows. `value` is its length in nanoseconds,
+    /// `frames` the number of the system call.
     OffCpu = 3,
     /// The process executed another program: what was known of it no longer holds.
     Exec = 4,
     /// A thread of a target began.
     ThreadStart = 5,
-    /// A thread of a target ended.
+    /// A thread of a target ended. Where threads are tracked, `value` is how long it was on a CPU
+    /// since then, and `stack` how long it was not, in nanoseconds.
     ThreadEnd = 6,
     /// The native part of a stack, ahead of the record with its frames: tokens follow. `status` is
     /// an [`crate::unwind::UnwindStatus`], `value` the generation of the mappings.
     Native = 7,
+    /// The name of a process that is no target and woke a thread: 16 bytes of text follow. `stack`
+    /// is what stands for it.
+    Waker = 8,
 }
 
 impl EventKind {
@@ -36,6 +41,7 @@ impl EventKind {
             Self::ThreadStart,
             Self::ThreadEnd,
             Self::Native,
+            Self::Waker,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == raw)
@@ -47,6 +53,37 @@ pub const EVENT_SINCE_BEFORE: u8 = 1;
 
 /// Some frames were passed by their frame pointers, for want of a rule.
 pub const EVENT_BY_FRAME_POINTER: u8 = 2;
+
+/// The thread held the interpreter's lock.
+pub const EVENT_HOLDS_GIL: u8 = 4;
+
+/// Bytes of a process's name in the kernel (`TASK_COMM_LEN`).
+pub const COMM_BYTES: usize = 16;
+
+/// What follows the header of an [`EventKind::OffCpu`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Wait {
+    /// The end of the stretch in which the thread could run and had no CPU, in nanoseconds.
+    pub queued_ns: u64,
+    /// The thread's Python thread state, 0 where it has none.
+    pub tstate: u64,
+    /// The thread's interpreter lock, by its address; 0 where it has none.
+    pub gil: u64,
+    /// The thread state that held that lock as the thread was switched out, or 0.
+    pub gil_holder: u64,
+    /// Hash of the stack of the one who woke the thread, or a `thread::WAKER_*`.
+    pub waker_stack: u64,
+    /// Its process, in the initial pid namespace.
+    pub waker_tgid: u32,
+    /// Its thread.
+    pub waker_tid: u32,
+}
+
+/// Bytes of a [`Wait`].
+pub const WAIT_BYTES: usize = size_of::<Wait>();
+
+const _: () = assert!(WAIT_BYTES == 48);
 
 /// The head of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +99,8 @@ pub struct EventHeader {
     pub with_frames: u8,
     /// `EVENT_*` bits.
     pub flags: u8,
-    /// An [`crate::thread::OffReason`] for off-CPU records.
-    pub reason: u16,
+    /// A [`crate::cause::Cause`] for off-CPU records.
+    pub cause: u16,
     /// Process, in the initial pid namespace.
     pub tgid: u32,
     /// Thread, in the initial pid namespace.
@@ -86,6 +123,18 @@ pub const HEADER_BYTES: usize = size_of::<EventHeader>();
 const _: () = assert!(HEADER_BYTES == 48);
 const _: () = assert!(size_of::<Frame>() == 16);
 
+/// A record of a stretch off-CPU, as it goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct OffCpuRecord {
+    /// Of kind [`EventKind::OffCpu`].
+    pub header: EventHeader,
+    /// What follows.
+    pub wait: Wait,
+}
+
+const _: () = assert!(size_of::<OffCpuRecord>() == HEADER_BYTES + WAIT_BYTES);
+
 impl EventHeader {
     /// Reads the header at the start of a record; `None` when it is too short.
     #[must_use]
@@ -102,6 +151,21 @@ impl EventHeader {
             // SAFETY: `chunks_exact` gives whole frames, every bit pattern is a value.
             unsafe { core::ptr::read_unaligned(bytes.as_ptr().cast()) }
         })
+    }
+
+    /// What follows the header of an [`EventKind::OffCpu`]; `None` when it is too short.
+    #[must_use]
+    pub fn wait(record: &[u8]) -> Option<Wait> {
+        let body = record.get(HEADER_BYTES..)?.get(..WAIT_BYTES)?;
+        // SAFETY: the length was checked, every bit pattern is a value, the read is unaligned.
+        Some(unsafe { core::ptr::read_unaligned(body.as_ptr().cast()) })
+    }
+
+    /// The name behind the header of a [`EventKind::Waker`], up to its end.
+    #[must_use]
+    pub fn comm(record: &[u8]) -> &[u8] {
+        let body = record.get(HEADER_BYTES..).unwrap_or_default();
+        body.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
     /// The tokens behind the header of a [`EventKind::Native`], leaf first.

@@ -14,9 +14,9 @@ pub fn fold(state: u64, word: u64) -> u64 {
     mixed ^ (mixed >> 29)
 }
 
-/// Hashes below this one name no stack that was walked: see [`crate::thread::STACK_OF_START`] and
-/// [`crate::thread::STACK_UNKNOWN`].
-pub const FIRST: u64 = 2;
+/// Hashes below this one name no stack that was walked: see `STACK_*` and `WAKER_*` in
+/// [`crate::thread`].
+pub const FIRST: u64 = 16;
 
 /// Ends a hash: mixes once more and keeps those below [`FIRST`] free.
 #[inline(always)]

@@ -96,6 +96,35 @@ pub struct WalkLayout {
 
 const _: () = assert!(size_of::<WalkLayout>() == 40);
 
+impl WalkLayout {
+    /// No field is known.
+    pub const EMPTY: Self = Self {
+        frame_kind: 0,
+        witness_kind: 0,
+        lasti_unit: 0,
+        entry_owner: 0,
+        tstate_frame: NONE,
+        cframe_frame: NONE,
+        tstate_thread_id: NONE,
+        frame_back: NONE,
+        frame_code: NONE,
+        frame_instr: NONE,
+        frame_owner: NONE,
+        code_instrs: NONE,
+        code_version: NONE,
+        code_first_line: NONE,
+        code_filename: NONE,
+        code_name: NONE,
+        code_line_table: NONE,
+        tstate_interp: NONE,
+        tstate_cframe: NONE,
+        cframe_previous: NONE,
+        frame_is_entry: NONE,
+        entry_kind: 0,
+        pad: 0,
+    };
+}
+
 /// The most pointers that lie between a thread's `fsbase` and its thread state.
 pub const TSTATE_PATH_MAX: usize = 3;
 
@@ -136,6 +165,28 @@ pub const PROCESS_COUNT_OF_PROCESS: u32 = 4;
 
 /// The process runs no Python: none of its threads has a thread state.
 pub const PROCESS_WITHOUT_PYTHON: u32 = 8;
+/// [`GilLayout::at`] is the lock's address: all interpreters share it (up to 3.11).
+pub const PROCESS_GIL_OF_PROCESS: u32 = 16;
+/// [`GilLayout::at`] is an offset in the thread's interpreter, where the lock's address is (3.12 on).
+pub const PROCESS_GIL_OF_INTERPRETER: u32 = 32;
+
+/// Where the global interpreter lock is, `struct _gil_runtime_state`. Offsets in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GilLayout {
+    /// See the flags `PROCESS_GIL_*`.
+    pub at: u64,
+    /// `last_holder`, behind which lies `locked`.
+    pub holder: u16,
+    /// `locked`.
+    pub locked: u16,
+    /// The first of what threads wait at: `cond`.
+    pub waits: u16,
+    /// Its size: what threads wait at goes to its end.
+    pub end: u16,
+}
+
+const _: () = assert!(size_of::<GilLayout>() == 16);
 
 /// What the kernel knows of one target process: the value of the map `PROCESSES`, by tgid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,9 +208,39 @@ pub struct ProcessEntry {
     pub layout: WalkLayout,
     /// What of the process is code.
     pub mappings: MappingsRef,
+    /// Where the interpreter's lock is.
+    pub gil: GilLayout,
 }
 
-const _: () = assert!(size_of::<ProcessEntry>() == 96);
+const _: () = assert!(size_of::<ProcessEntry>() == 112);
+
+impl ProcessEntry {
+    /// A process of which nothing is known.
+    pub const EMPTY: Self = Self {
+        generation: 0,
+        flags: 0,
+        code_type: 0,
+        code_count: 0,
+        tstate: TstatePath {
+            offsets: [0; TSTATE_PATH_MAX],
+            len: 0,
+        },
+        layout: WalkLayout::EMPTY,
+        mappings: MappingsRef {
+            table: 0,
+            count: 0,
+            generation: 0,
+            pad: 0,
+        },
+        gil: GilLayout {
+            at: 0,
+            holder: 0,
+            locked: 0,
+            waits: 0,
+            end: 0,
+        },
+    };
+}
 
 // SAFETY: no padding (the sizes above), every bit pattern is a value.
 #[cfg(feature = "user")]

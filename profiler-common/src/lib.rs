@@ -4,6 +4,8 @@
 //! - [`layout`]: where CPython's structures keep what the walk needs.
 //! - [`walk`]: from a thread's registers to its Python frames, one step at a time.
 //! - [`lines`]: from an instruction to its source line, all three table formats.
+//! - [`cause`]: why a thread does not run.
+//! - [`gil`]: who holds the interpreter's lock, and what is waited at for it.
 //! - [`event`]: the records that the kernel sends through the ring buffer.
 //! - [`thread`]: what the kernel keeps of each target thread.
 //! - [`unwind`]: from a thread's registers through its native frames, one step at a time.
@@ -22,8 +24,10 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod cause;
 pub mod counter;
 pub mod event;
+pub mod gil;
 pub mod hash;
 pub mod layout;
 pub mod lines;

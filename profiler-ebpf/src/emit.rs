@@ -4,7 +4,10 @@
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use profiler_common::counter::Counter;
-use profiler_common::event::{EVENT_BY_FRAME_POINTER, EventHeader, EventKind, HEADER_BYTES};
+use profiler_common::event::{
+    COMM_BYTES, EVENT_BY_FRAME_POINTER, EventHeader, EventKind, HEADER_BYTES, OffCpuRecord,
+    WAIT_BYTES,
+};
 use profiler_common::unwind::MAX_TOKENS;
 use profiler_common::walk::{Frame, MAX_FRAMES};
 
@@ -35,6 +38,21 @@ pub fn send_header(header: &EventHeader) -> bool {
             events(),
             core::ptr::from_ref(header).cast_mut().cast(),
             HEADER_BYTES as u64,
+            wakeup(),
+        )
+    };
+    failed == 0
+}
+
+/// Sends a stretch off-CPU. Returns whether the ring buffer took it.
+#[inline(always)]
+pub fn send_wait(record: &OffCpuRecord) -> bool {
+    // SAFETY: the record is valid for its size.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            events(),
+            core::ptr::from_ref(record).cast_mut().cast(),
+            (HEADER_BYTES + WAIT_BYTES) as u64,
             wakeup(),
         )
     };
@@ -134,7 +152,7 @@ pub extern "C" fn send_native(slot: u32) -> u32 {
         } else {
             EVENT_BY_FRAME_POINTER
         },
-        reason: 0,
+        cause: 0,
         tgid: s.header.tgid,
         tid: s.header.tid,
         generation: s.header.generation,
@@ -157,4 +175,35 @@ pub extern "C" fn send_native(slot: u32) -> u32 {
     }
     count::one(Counter::NativeStacksSent);
     1
+}
+
+/// Sends the name of who woke a thread, which lies in the frames of the scratch of `slot`, when the
+/// gate has not seen it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn finish_waker(slot: u32) -> u32 {
+    let Some(s) = scratch(slot) else { return 0 };
+    let hash = s.header.stack;
+    let Some(gate) = GATE.get_ptr_mut(hash as u32 & (GATE_SLOTS as u32 - 1)) else {
+        return 0;
+    };
+    // SAFETY: as in `finish_sample`.
+    if unsafe { core::ptr::read_volatile(gate) } == hash {
+        return 0;
+    }
+    // SAFETY: header and frames lie together in the scratch, and the name in the first frame.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            events(),
+            core::ptr::from_mut(&mut s.header).cast(),
+            (HEADER_BYTES + COMM_BYTES) as u64,
+            wakeup(),
+        )
+    };
+    if failed != 0 {
+        return lost(true);
+    }
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(gate, hash) };
+    0
 }

@@ -4,6 +4,7 @@
 //! The kernel's own offsets come from the running kernel's BTF, never from here.
 
 use aya_ebpf::Global;
+use profiler_common::cause::{SYSCALL_KINDS, SYSCALLS};
 
 /// `task_struct.thread.fsbase`, bytes.
 #[unsafe(no_mangle)]
@@ -42,3 +43,39 @@ pub static NATIVE: Global<u32> = Global::new(0);
 /// 1 when kernel frames are recorded.
 #[unsafe(no_mangle)]
 pub static KERNEL: Global<u32> = Global::new(0);
+/// `task_struct.jobctl`, bytes.
+#[unsafe(no_mangle)]
+pub static TASK_JOBCTL: Global<u32> = Global::new(0);
+/// `task_struct.files`, bytes.
+#[unsafe(no_mangle)]
+pub static TASK_FILES: Global<u32> = Global::new(0);
+/// `files_struct.fdt`, bytes.
+#[unsafe(no_mangle)]
+pub static FILES_TABLE: Global<u32> = Global::new(0);
+/// `fdtable.max_fds`, bytes.
+#[unsafe(no_mangle)]
+pub static TABLE_SIZE: Global<u32> = Global::new(0);
+/// `fdtable.fd`, bytes.
+#[unsafe(no_mangle)]
+pub static TABLE_FILES: Global<u32> = Global::new(0);
+/// `file.f_inode`, bytes.
+#[unsafe(no_mangle)]
+pub static FILE_INODE: Global<u32> = Global::new(0);
+/// `inode.i_mode`, bytes.
+#[unsafe(no_mangle)]
+pub static INODE_MODE: Global<u32> = Global::new(0);
+/// `inode.i_sb`, bytes.
+#[unsafe(no_mangle)]
+pub static INODE_SUPER: Global<u32> = Global::new(0);
+/// `super_block.s_magic`, bytes.
+#[unsafe(no_mangle)]
+pub static SUPER_MAGIC: Global<u32> = Global::new(0);
+/// Bytes of a thread's kernel stack.
+#[unsafe(no_mangle)]
+pub static STACK_BYTES: Global<u64> = Global::new(0);
+/// Who ends a wait is of interest when the wait lasted so long, in nanoseconds.
+#[unsafe(no_mangle)]
+pub static WAKER_MIN_NS: Global<u64> = Global::new(0);
+/// What each system call can wait for (`profiler_common::cause`). A constant of ours, not set.
+#[unsafe(no_mangle)]
+pub static KINDS: [u8; SYSCALLS] = SYSCALL_KINDS;

@@ -5,15 +5,17 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::counter::Counter;
-use profiler_common::event::{EventHeader, EventKind};
+use profiler_common::event::{EventHeader, EventKind, OffCpuRecord};
 use profiler_common::layout::{PROCESS_READY, PROCESS_WITHOUT_PYTHON};
-use profiler_common::thread::{OffReason, THREAD_NEW, THREAD_ON, ThreadEntry, tracked_slot};
+use profiler_common::thread::{THREAD_NEW, THREAD_ON, ThreadEntry, tracked_slot};
 
 use crate::count;
 use crate::emit::send_header;
 use crate::globals::{TASK_PID, TASK_RAN, TASK_TGID, TRACK_THREADS};
 use crate::maps::{PROCESSES, THREADS, TRACKED};
+use crate::off_cpu::send_stretch;
 use crate::task::field;
+use crate::tracked::tracked;
 
 struct Ids {
     tgid: u32,
@@ -33,21 +35,26 @@ fn ids(task: *const u8) -> Ids {
 
 #[inline(always)]
 fn send(kind: EventKind, ids: &Ids, generation: u32, now: u64) {
+    send_with(kind, ids, generation, now, 0, 0);
+}
+
+#[inline(always)]
+fn send_with(kind: EventKind, ids: &Ids, generation: u32, now: u64, value: u64, stack: u64) {
     let header = EventHeader {
         kind: kind as u8,
         status: 0,
         frames: 0,
         with_frames: 0,
         flags: 0,
-        reason: 0,
+        cause: 0,
         tgid: ids.tgid,
         tid: ids.tid,
         generation,
         // SAFETY: a helper without arguments.
         cpu: unsafe { bpf_get_smp_processor_id() },
         time_ns: now,
-        value: 0,
-        stack: 0,
+        value,
+        stack,
     };
     if !send_header(&header) {
         count::one(Counter::LifecycleLost);
@@ -65,15 +72,7 @@ fn track(ids: &Ids, state: u32, generation: u32, now: u64, ran_ns: u64) {
     if TRACK_THREADS.load() == 0 {
         return;
     }
-    let thread = ThreadEntry {
-        tgid: ids.tgid,
-        state,
-        since_ns: now,
-        ran_ns,
-        stack: 0,
-        reason: OffReason::RunQueue as u32,
-        generation,
-    };
+    let thread = ThreadEntry::new(ids.tgid, state, generation, now, ran_ns);
     // First, so that no switch of a tracked thread passes by.
     if let Some(hint) = TRACKED.get_ptr_mut(tracked_slot(ids.tid)) {
         // SAFETY: the map's value, which others only ever set to the same.
@@ -82,6 +81,24 @@ fn track(ids: &Ids, state: u32, generation: u32, now: u64, ran_ns: u64) {
     if THREADS.insert(&ids.tid, &thread, 0).is_err() {
         count::one(Counter::ThreadsUntracked);
     }
+}
+
+/// The thread `ids`, which runs, is tracked no more: says so, and how long it ran and waited. Its
+/// entry is that of `tid`.
+#[inline(always)]
+fn ends(ids: &Ids, generation: u32, now: u64, ran_ns: u64) {
+    let (mut on_ns, mut off_ns) = (0, 0);
+    if let Some(thread) = tracked(ids.tid) {
+        // SAFETY: the map's value; the thread runs here, so that nobody switches it.
+        let thread = unsafe { &mut *thread };
+        let mut record = OffCpuRecord::EMPTY;
+        if thread.ends(now, ran_ns, &mut record) {
+            send_stretch(&mut record, ids.tid, true);
+        }
+        (on_ns, off_ns) = (thread.on_ns, thread.off_ns);
+        let _absent = THREADS.remove(&ids.tid);
+    }
+    send_with(EventKind::ThreadEnd, ids, generation, now, on_ns, off_ns);
 }
 
 /// `sched_process_fork(parent, child)`: the child has not run yet.
@@ -117,15 +134,22 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     };
     let now = now_ns();
     let old_tid: u32 = ctx.arg(1);
-    if old_tid != task.tid {
-        // A thread that was not the leader took the leader's place, and its tid (fs/exec.c,
-        // de_thread): its old entry went, and the leader's with its exit.
-        let _absent = THREADS.remove(&old_tid);
-        // SAFETY: a task from a typed argument, and one of its fields.
-        let ran_ns = unsafe { field(ctx.arg(0), TASK_RAN.load()) };
-        track(&task, THREAD_ON, generation, now, ran_ns);
+    if old_tid == task.tid {
+        send(EventKind::Exec, &task, generation, now);
+        return 0;
     }
+    // A thread that was not the leader took the leader's place, and its tid (fs/exec.c, de_thread):
+    // the leader's entry went with its exit.
+    // SAFETY: a task from a typed argument, and one of its fields.
+    let ran_ns = unsafe { field(ctx.arg(0), TASK_RAN.load()) };
+    let before = Ids {
+        tgid: task.tgid,
+        tid: old_tid,
+    };
+    ends(&before, generation, now, ran_ns);
+    track(&task, THREAD_ON, generation, now, ran_ns);
     send(EventKind::Exec, &task, generation, now);
+    send(EventKind::ThreadStart, &task, generation, now);
     0
 }
 
@@ -138,8 +162,8 @@ pub fn thread_exit(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: the map's value.
     let generation = unsafe { (*process).generation };
-    // An error means that it was not there: off-CPU time is not recorded, or the map was full.
-    let _absent = THREADS.remove(&task.tid);
-    send(EventKind::ThreadEnd, &task, generation, now_ns());
+    // SAFETY: a task from a typed argument, and one of its fields.
+    let ran_ns = unsafe { field(ctx.arg(0), TASK_RAN.load()) };
+    ends(&task, generation, now_ns(), ran_ns);
     0
 }

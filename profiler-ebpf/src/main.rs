@@ -2,6 +2,8 @@
 //!
 //! - `on_cpu` (`perf_event`): a sample of the thread that a CPU runs.
 //! - `off_cpu_*` (`tp_btf/sched_switch`): how long, and at which stack, a thread did not run.
+//! - `thread_woken` (`tp_btf/sched_wakeup`): when a thread can run again.
+//! - `thread_waking` (`tp_btf/sched_waking`): who wakes it, and at which stack.
 //! - `waiting_threads` (`iter/task`): what the kernel keeps of threads that wait.
 //! - `thread_fork`, `process_exec`, `thread_exit` (`tp_btf`): the life of threads and processes.
 //!
@@ -9,10 +11,10 @@
 //!
 //! - Loads on 5.10: no `bpf_loop`, no `bpf_get_current_task_btf`, scalar arguments only to global
 //!   functions.
-//! - `on_cpu` and `off_cpu_*` look maps up, write per-CPU scratch and the ring buffer, and insert
+//! - `on_cpu`, `off_cpu_*` and `thread_wak*` look maps up, write per-CPU scratch and the ring buffer, and insert
 //!   nothing: an insert takes a bucket's lock, and these run with interrupts off or inside of any
 //!   other code.
-//! - Each of the two has scratch of its own: a sample may interrupt a switch.
+//! - Each that walks has scratch of its own: a sample may interrupt a switch.
 #![no_std]
 #![no_main]
 #![allow(
@@ -25,6 +27,7 @@
     reason = "the programs and maps are described where they stand"
 )]
 
+mod cause;
 mod count;
 mod emit;
 mod globals;
@@ -35,10 +38,12 @@ mod off_cpu;
 mod on_cpu;
 mod scratch;
 mod task;
+mod tracked;
 mod unwinder;
 mod user_memory;
 mod user_registers;
 mod waiting;
+mod wake;
 mod walker;
 
 /// The verifier proves that no path reaches it.

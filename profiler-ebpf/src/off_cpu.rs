@@ -10,20 +10,23 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use profiler_common::cause::{Cause, NO_SYSCALL};
 use profiler_common::counter::Counter;
-use profiler_common::event::{EventHeader, EventKind};
-use profiler_common::thread::{OffReason, Stretch, ThreadEntry, tracked_slot};
+use profiler_common::event::{EVENT_HOLDS_GIL, EventHeader, EventKind, OffCpuRecord};
+use profiler_common::thread::ThreadEntry;
 
+use crate::cause::blocked_cause;
 use crate::count;
-use crate::emit::{finish_sample, send_header};
-use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_PID, TASK_RAN, TASK_STATE};
+use crate::emit::{finish_sample, send_wait};
+use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_JOBCTL, TASK_PID, TASK_RAN, TASK_STATE};
 use crate::kernel_stack::{kernel_stack, with_native_frames};
-use crate::maps::{PROCESSES, THREADS, TRACKED};
-use crate::scratch::{SLOT_OFF_CPU, copy_words, native, scratch};
+use crate::maps::PROCESSES;
+use crate::scratch::{SLOT_OFF_CPU, copy_words, native, scratch, wait_record};
 use crate::task::field;
+use crate::tracked::tracked;
 use crate::unwinder::unwind_stack;
 use crate::user_registers::read_user_registers;
-use crate::walker::walk_stack;
+use crate::walker::{read_gil, walk_stack};
 
 /// Where `sched_switch` passes `prev_state`; `NO_STATE` where it does not.
 const NO_STATE: usize = usize::MAX;
@@ -70,19 +73,14 @@ fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> 
         };
         // A preempted task may be on its way to sleep: it is still runnable
         // (kernel/sched/core.c, __trace_sched_switch_state).
-        let runnable = preempted as u8 != 0 || state == 0;
-        let reason = if runnable {
-            OffReason::RunQueue
-        } else {
-            OffReason::Blocked
-        };
+        let state = if preempted as u8 != 0 { 0 } else { state };
         // SAFETY: the map's value; the run queue's lock keeps others off this thread.
         switched_out(
             ctx.as_ptr(),
             unsafe { &mut *thread },
             prev_tid,
             prev,
-            reason,
+            state,
             now,
         );
     }
@@ -100,24 +98,13 @@ fn switch<const PREV: usize, const STATE: usize>(ctx: &BtfTracePointContext) -> 
     0
 }
 
-/// The entry of a thread, where it is a target's.
-#[inline(always)]
-fn tracked(tid: u32) -> Option<*mut ThreadEntry> {
-    let hint = TRACKED.get_ptr(tracked_slot(tid))?;
-    // SAFETY: the map's value; others only ever set it.
-    if unsafe { core::ptr::read_volatile(hint) } == 0 {
-        return None;
-    }
-    THREADS.get_ptr_mut(&tid)
-}
-
 #[inline(always)]
 fn switched_out(
     ctx: *mut core::ffi::c_void,
     thread: &mut ThreadEntry,
     tid: u32,
     prev: *const u8,
-    reason: OffReason,
+    state: u32,
     now: u64,
 ) {
     let tgid = thread.tgid;
@@ -138,7 +125,7 @@ fn switched_out(
         frames: 0,
         with_frames: 0,
         flags: 0,
-        reason: reason as u16,
+        cause: 0,
         tgid,
         tid,
         generation: s.process.generation,
@@ -157,15 +144,32 @@ fn switched_out(
         )
     };
     walk_stack(SLOT_OFF_CPU, fsbase);
+    read_gil(SLOT_OFF_CPU);
     if with_native_frames() {
         native_stack(ctx);
     }
-    if let Some(ended) = thread.switched_out(now, ran_ns) {
-        send_stretch(tgid, tid, now, &ended);
+    let Some(record) = wait_record() else {
+        count::one(Counter::Internal);
+        return;
+    };
+    if thread.switched_out(now, ran_ns, record) {
+        send_stretch(record, tid, true);
     }
+    let cause = if state == 0 {
+        Cause::RunQueue as u32 | (NO_SYSCALL as u32) << 8
+    } else {
+        // SAFETY: as above.
+        let jobctl = unsafe { field::<u64>(prev, TASK_JOBCTL.load()) };
+        blocked_cause(SLOT_OFF_CPU, state, jobctl, thread.cause as u32)
+    };
+    thread.cause = cause as u8;
+    thread.syscall = (cause >> 8) as u16;
     thread.generation = s.header.generation;
     thread.stack = s.header.stack;
-    thread.reason = reason as u32;
+    thread.flags = s.header.flags & EVENT_HOLDS_GIL;
+    thread.tstate = s.walk.tstate;
+    thread.gil = s.gil.address;
+    thread.gil_holder = s.gil.holder;
     finish_sample(SLOT_OFF_CPU);
 }
 
@@ -185,39 +189,32 @@ fn native_stack(ctx: *mut core::ffi::c_void) {
 fn switched_in(thread: &mut ThreadEntry, tid: u32, next: *const u8, now: u64) {
     // SAFETY: `next` is a task, this is a field of it; it does not change while the task waits.
     let ran_ns = unsafe { field::<u64>(next, TASK_RAN.load()) };
-    let ended = thread.switched_in(now, ran_ns);
-    send_stretch(thread.tgid, tid, now, &ended);
+    let Some(record) = wait_record() else {
+        count::one(Counter::Internal);
+        return;
+    };
+    let missed = thread.switched_in(now, ran_ns, record);
+    send_stretch(record, tid, missed);
 }
 
+/// Sends the stretch in `record`, of the thread `tid`.
 #[inline(never)]
-fn send_stretch(tgid: u32, tid: u32, now: u64, stretch: &Stretch) {
+pub fn send_stretch(record: &mut OffCpuRecord, tid: u32, missed: bool) {
     count::one(Counter::OffCpuStretches);
-    if stretch.missed {
+    if missed {
         count::one(Counter::SwitchesMissed);
     }
-    if stretch.length_ns < OFF_CPU_MIN_NS.load() {
+    let length_ns = record.header.value;
+    if length_ns < OFF_CPU_MIN_NS.load() {
         count::one(Counter::OffCpuShort);
-        count::add(Counter::OffCpuShortNs, stretch.length_ns);
+        count::add(Counter::OffCpuShortNs, length_ns);
         return;
     }
-    let header = EventHeader {
-        kind: EventKind::OffCpu as u8,
-        status: 0,
-        frames: 0,
-        with_frames: 0,
-        flags: stretch.flags,
-        reason: stretch.reason as u16,
-        tgid,
-        tid,
-        generation: stretch.generation,
-        // SAFETY: a helper without arguments.
-        cpu: unsafe { bpf_get_smp_processor_id() },
-        time_ns: now,
-        value: stretch.length_ns,
-        stack: stretch.stack,
-    };
-    if !send_header(&header) {
+    record.header.tid = tid;
+    // SAFETY: a helper without arguments.
+    record.header.cpu = unsafe { bpf_get_smp_processor_id() };
+    if !send_wait(record) {
         count::one(Counter::OffCpuLost);
-        count::add(Counter::OffCpuLostNs, stretch.length_ns);
+        count::add(Counter::OffCpuLostNs, length_ns);
     }
 }

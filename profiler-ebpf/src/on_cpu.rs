@@ -4,8 +4,7 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-    bpf_probe_read_kernel,
+    bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
 };
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
@@ -15,13 +14,13 @@ use profiler_common::unwind::in_user_mode;
 
 use crate::count;
 use crate::emit::finish_sample;
-use crate::globals::TASK_FSBASE;
 use crate::kernel_stack::{kernel_stack, with_native_frames};
 use crate::maps::PROCESSES;
 use crate::scratch::{SLOT_ON_CPU, copy_words, native, scratch};
+use crate::task::current_fsbase;
 use crate::unwinder::unwind_stack;
 use crate::user_registers::read_user_registers;
-use crate::walker::walk_stack;
+use crate::walker::{read_gil, walk_stack};
 
 #[perf_event]
 pub fn on_cpu(ctx: PerfEventContext) -> u32 {
@@ -45,7 +44,7 @@ pub fn on_cpu(ctx: PerfEventContext) -> u32 {
         frames: 0,
         with_frames: 0,
         flags: 0,
-        reason: 0,
+        cause: 0,
         tgid,
         tid: pid_tgid as u32,
         generation: s.process.generation,
@@ -53,10 +52,12 @@ pub fn on_cpu(ctx: PerfEventContext) -> u32 {
         cpu: unsafe { bpf_get_smp_processor_id() },
         // SAFETY: as above.
         time_ns: unsafe { bpf_ktime_get_ns() },
-        value: 1,
+        value: 0,
         stack: 0,
     };
     walk_stack(SLOT_ON_CPU, current_fsbase());
+    read_gil(SLOT_ON_CPU);
+    s.header.value = s.walk.tstate;
     if with_native_frames() {
         native_stack(&ctx);
     }
@@ -84,20 +85,4 @@ fn native_stack(ctx: &PerfEventContext) {
         let user = read_user_registers(SLOT_ON_CPU);
         unwind_stack(SLOT_ON_CPU, kernel, user);
     }
-}
-
-/// The current thread's pointer to its own data. The kernel stores it at `clone` and
-/// `arch_prctl`, and again at each switch-out (`arch/x86/kernel/process_64.c`).
-#[inline(always)]
-fn current_fsbase() -> u64 {
-    let mut fsbase = 0u64;
-    // SAFETY: `fsbase` is valid for 8 bytes; the helper checks the address.
-    let failed = unsafe {
-        bpf_probe_read_kernel(
-            (&raw mut fsbase).cast(),
-            8,
-            (bpf_get_current_task() + TASK_FSBASE.load() as u64) as *const core::ffi::c_void,
-        )
-    };
-    if failed == 0 { fsbase } else { 0 }
 }

@@ -5,7 +5,8 @@
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
-use profiler_common::event::EventHeader;
+use profiler_common::event::{EventHeader, OffCpuRecord};
+use profiler_common::gil::Gil;
 use profiler_common::layout::ProcessEntry;
 use profiler_common::unwind::{Segments, StackBlock, Tokens, USER_REGS_WORDS, Unwind};
 use profiler_common::waiting::WaitingThread;
@@ -13,21 +14,27 @@ use profiler_common::walk::{Frame, MAX_FRAMES, Walk, WalkCache};
 
 /// One area for each program that walks.
 #[btf_map]
-pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
+pub static SCRATCH: PerCpuArray<Scratch, 3> = PerCpuArray::new();
 
 /// The same for native stacks, which need as much again. The record lies in it as it goes out:
 /// header, then tokens.
 #[btf_map]
-pub static NATIVE_SCRATCH: PerCpuArray<Native, 2> = PerCpuArray::new();
+pub static NATIVE_SCRATCH: PerCpuArray<Native, 3> = PerCpuArray::new();
 
 /// What `waiting_threads` writes out.
 #[btf_map]
 pub static WAITING_SCRATCH: PerCpuArray<WaitingThread, 1> = PerCpuArray::new();
 
+/// What `off_cpu` says of a wait.
+#[btf_map]
+pub static WAIT_SCRATCH: PerCpuArray<OffCpuRecord, 1> = PerCpuArray::new();
+
 /// The slot of `on_cpu`.
 pub const SLOT_ON_CPU: u32 = 0;
 /// The slot of `off_cpu`.
 pub const SLOT_OFF_CPU: u32 = 1;
+/// The slot of `thread_waking`.
+pub const SLOT_WAKING: u32 = 2;
 
 /// At most 32 KiB: the kernel gives no more to a CPU in one piece (`PCPU_MIN_UNIT_SIZE`).
 #[repr(C)]
@@ -35,6 +42,7 @@ pub struct Scratch {
     pub process: ProcessEntry,
     pub walk: Walk,
     pub cache: WalkCache,
+    pub gil: Gil,
     pub header: EventHeader,
     pub frames: [Frame; MAX_FRAMES],
 }
@@ -70,6 +78,13 @@ pub fn native(slot: u32) -> Option<&'static mut Native> {
     NATIVE_SCRATCH
         .get_ptr_mut(slot)
         .map(|ptr| unsafe { &mut *ptr })
+}
+
+/// This CPU's record of a wait, under the same condition.
+#[inline(always)]
+pub fn wait_record() -> Option<&'static mut OffCpuRecord> {
+    // SAFETY: as above.
+    WAIT_SCRATCH.get_ptr_mut(0).map(|ptr| unsafe { &mut *ptr })
 }
 
 /// This CPU's scratch of `waiting_threads`. A second iterator on one CPU would need another; there

@@ -5,6 +5,8 @@
 //! and a run of steps is another: a walk of 2,112 steps costs a few hundred verified instructions
 //! in the caller. Their arguments are scalars: each finds the scratch by its slot again.
 
+use profiler_common::event::EVENT_HOLDS_GIL;
+use profiler_common::gil;
 use profiler_common::walk::{self, MAX_STEPS};
 
 use crate::count;
@@ -92,6 +94,19 @@ pub extern "C" fn walk_stack(slot: u32, fsbase: u64) -> u32 {
             profiler_common::counter::Counter::CodeUnreadable,
             s.walk.unread as u64,
         );
+    }
+    0
+}
+
+/// Reads the interpreter's lock as the current thread sees it, whose walk is in the scratch of
+/// `slot`; says in the header whether the thread holds it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn read_gil(slot: u32) -> u32 {
+    let Some(s) = scratch(slot) else { return 0 };
+    s.gil = gil::read(&UserMemory, &s.process, s.walk.interp);
+    if s.gil.holder != 0 && s.gil.holder == s.walk.tstate {
+        s.header.flags |= EVENT_HOLDS_GIL;
     }
     0
 }

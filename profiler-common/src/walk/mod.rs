@@ -127,8 +127,10 @@ pub struct Walk {
     pub hash: u64,
     /// The newest `CFrame` that was not passed; 0 behind the last, and where there are none.
     pub cframe: u64,
-    /// The thread state.
+    /// The thread state, 0 where the thread has none.
     pub tstate: u64,
+    /// Its interpreter.
+    pub interp: u64,
     /// Steps done.
     pub steps: u32,
     /// The landmark moves to the current frame at this step.
@@ -151,6 +153,7 @@ impl Walk {
         hash: 0,
         cframe: 0,
         tstate: 0,
+        interp: 0,
         steps: 0,
         next_landmark: 1,
         depth: 0,
@@ -171,13 +174,12 @@ pub fn begin<M: Memory>(
 ) -> bool {
     *walk = Walk::NEW;
     walk.hash = hash::fold(0, process.generation as u64);
-    match tstate::newest_frame(mem, process, fsbase) {
+    match tstate::newest_frame(mem, process, fsbase, walk) {
         Ok(newest) => {
             cache.next_walk(newest.epoch);
             walk.frame = newest.frame;
             walk.landmark = newest.frame;
             walk.cframe = newest.cframe;
-            walk.tstate = newest.tstate;
             true
         }
         Err(status) => {

@@ -6,8 +6,8 @@
 
 use core::mem::MaybeUninit;
 
-use super::WalkStatus;
 use super::witness::lasting_epoch;
+use super::{Walk, WalkStatus};
 use crate::layout::{
     NONE, PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS, PROCESS_READY,
     PROCESS_WITHOUT_PYTHON, ProcessEntry, TSTATE_PATH_MAX, TstatePath,
@@ -45,18 +45,17 @@ pub(super) struct Newest {
     pub(super) frame: u64,
     /// The newest `CFrame`, 0 where there are none.
     pub(super) cframe: u64,
-    /// The thread state.
-    pub(super) tstate: u64,
     /// The epoch of witnesses, where the interpreter tells.
     pub(super) epoch: Option<u64>,
 }
 
-/// The newest frame of the thread.
+/// The newest frame of the thread. Its thread state is in `walk` then, also where it has no frame.
 #[inline(always)]
 pub(super) fn newest_frame<M: Memory>(
     mem: &M,
     process: &ProcessEntry,
     fsbase: u64,
+    walk: &mut Walk,
 ) -> Result<Newest, WalkStatus> {
     if process.flags & PROCESS_READY == 0 || process.tstate.len == 0 {
         return Err(if process.flags & PROCESS_WITHOUT_PYTHON == 0 {
@@ -82,6 +81,9 @@ pub(super) fn newest_frame<M: Memory>(
     if u64_at(block, layout.tstate_thread_id.wrapping_sub(TSTATE_FROM)) != fsbase {
         return Err(WalkStatus::ThreadStateForeign);
     }
+    let interp = u64_at(block, layout.tstate_interp.wrapping_sub(TSTATE_FROM));
+    walk.tstate = tstate;
+    walk.interp = interp;
     let newest = u64_at(block, layout.tstate_frame.wrapping_sub(TSTATE_FROM));
     let cframe = if layout.tstate_cframe == NONE {
         0
@@ -98,12 +100,10 @@ pub(super) fn newest_frame<M: Memory>(
         // A thread state without a frame: the thread runs C code that was not called by Python.
         return Err(WalkStatus::NoThreadState);
     }
-    let interp = u64_at(block, layout.tstate_interp.wrapping_sub(TSTATE_FROM));
     let epoch = code_epoch(mem, process, interp);
     Ok(Newest {
         frame,
         cframe,
-        tstate,
         epoch,
     })
 }

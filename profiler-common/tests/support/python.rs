@@ -1,8 +1,8 @@
 //! A thread that runs Python, as each version keeps it.
 
 use profiler_common::layout::{
-    EntryKind, FrameKind, MappingsRef, NONE, PROCESS_READY, ProcessEntry, TstatePath, WalkLayout,
-    WitnessKind,
+    EntryKind, FrameKind, GilLayout, MappingsRef, NONE, PROCESS_READY, ProcessEntry, TstatePath,
+    WalkLayout, WitnessKind,
 };
 use profiler_common::mem::Memory;
 use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkCache, WalkStatus, witness};
@@ -231,6 +231,7 @@ impl Target {
                 tstate: path(&[SLOT as i32]),
                 layout,
                 mappings: MappingsRef::default(),
+                gil: GilLayout::default(),
             },
             fsbase,
             tstate,

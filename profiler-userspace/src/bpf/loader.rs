@@ -76,6 +76,12 @@ const LIFE: [(&str, &str); 3] = [
     ("thread_exit", "sched_process_exit"),
 ];
 
+/// The programs that follow the wakeups of threads, with their tracepoints.
+const WAKE: [(&str, &str); 2] = [
+    ("thread_woken", "sched_wakeup"),
+    ("thread_waking", "sched_waking"),
+];
+
 /// The program that looks at threads that wait, with what it iterates over.
 const WAITING: &str = "waiting_threads";
 
@@ -122,6 +128,8 @@ pub struct LoadOptions {
     pub off_cpu: bool,
     /// Off-CPU stretches shorter than this are only counted.
     pub off_cpu_min_ns: u64,
+    /// Who ends a wait is of interest when the wait lasted so long.
+    pub waker_min_ns: u64,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
     /// Threads that can be tracked.
@@ -137,6 +145,7 @@ impl Default for LoadOptions {
         Self {
             off_cpu: false,
             off_cpu_min_ns: 0,
+            waker_min_ns: u64::MAX,
             ring_bytes: 4 << 20,
             threads: 16_384,
             native: false,
@@ -188,6 +197,11 @@ impl Prepared {
         let wake = u64::from(options.ring_bytes / 4);
         let track = u32::from(options.off_cpu);
         let threads = if options.off_cpu { options.threads } else { 1 };
+        // 30 KiB for each CPU: only as many as there are programs that need one.
+        let native_scratch = match (options.native || options.kernel, options.off_cpu) {
+            (true, true) => 3,
+            _ => 1,
+        };
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .verifier_log_level(log)
@@ -198,6 +212,17 @@ impl Prepared {
             .override_global("TASK_RAN", &kernel.task_ran, true)
             .override_global("TASK_STACK", &kernel.task_stack, true)
             .override_global("STACK_USER_REGS", &kernel.stack_user_regs, true)
+            .override_global("TASK_JOBCTL", &kernel.task_jobctl, true)
+            .override_global("TASK_FILES", &kernel.task_files, true)
+            .override_global("FILES_TABLE", &kernel.files_table, true)
+            .override_global("TABLE_SIZE", &kernel.table_size, true)
+            .override_global("TABLE_FILES", &kernel.table_files, true)
+            .override_global("FILE_INODE", &kernel.file_inode, true)
+            .override_global("INODE_MODE", &kernel.inode_mode, true)
+            .override_global("INODE_SUPER", &kernel.inode_super, true)
+            .override_global("SUPER_MAGIC", &kernel.super_magic, true)
+            .override_global("STACK_BYTES", &u64::from(kernel.stack_bytes), true)
+            .override_global("WAKER_MIN_NS", &options.waker_min_ns, true)
             .override_global("NATIVE", &u32::from(options.native), true)
             .override_global("KERNEL", &u32::from(options.kernel), true)
             .override_global("OFF_CPU_MIN_NS", &options.off_cpu_min_ns, true)
@@ -205,6 +230,8 @@ impl Prepared {
             .override_global("TRACK_THREADS", &track, true)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("THREADS", threads)
+            .map_max_entries("SCRATCH", if options.off_cpu { 3 } else { 1 })
+            .map_max_entries("NATIVE_SCRATCH", native_scratch)
             .load(OBJECT)
             .map_err(|error| match &error {
                 EbpfError::MapError(MapError::CreateError { io_error, .. })
@@ -224,9 +251,11 @@ impl Prepared {
     /// The programs that fit this kernel, each with what calls it.
     pub(super) fn names(&self) -> Vec<(&'static str, Caller)> {
         let life = LIFE.map(|(name, tracepoint)| (name, Caller::Tracepoint(tracepoint)));
+        let wake = WAKE.map(|(name, tracepoint)| (name, Caller::Tracepoint(tracepoint)));
         [(ON_CPU, Caller::PerfEvent)]
             .into_iter()
             .chain(life)
+            .chain(wake)
             .chain([
                 (self.off_cpu, Caller::Tracepoint("sched_switch")),
                 (WAITING, Caller::Iterator("task")),
@@ -306,20 +335,30 @@ impl Programs {
         Ok(())
     }
 
-    /// Attaches the program that sees the switches.
+    /// Attaches the programs that see the switches and the wakeups.
     ///
     /// # Errors
     /// [`LoadError::Program`].
     pub fn attach_off_cpu(&mut self) -> Result<(), LoadError> {
+        for (name, _) in WAKE {
+            self.attach_tracepoint(name)?;
+        }
         self.attach_tracepoint(self.off_cpu)
     }
 
-    /// Detaches the program that sees the switches: what the maps say then stays.
+    /// Detaches all programs that follow threads, so that what the maps say stays.
     ///
     /// # Errors
     /// [`LoadError::Program`].
     pub fn detach_off_cpu(&mut self) -> Result<(), LoadError> {
-        let name = self.off_cpu;
+        let life = LIFE.iter().chain(&WAKE).map(|(name, _)| *name);
+        for name in [self.off_cpu].into_iter().chain(life) {
+            self.detach_tracepoint(name)?;
+        }
+        Ok(())
+    }
+
+    fn detach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
         let program = self
             .ebpf
             .program_mut(name)

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::ArgPredicate;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Samples per second when nothing is said: not a round number, so that programs with a
@@ -23,6 +22,7 @@ pub const MAX_RATE: u32 = 10_000;
     arg_required_else_help = true,
     after_help = "Examples:\n  \
         pyscry record --pid 1234 --duration 10          where the CPU time goes\n  \
+        pyscry record --pid 1234 --wall -o wall.svg     all of the time: running, queued, waiting\n  \
         pyscry record --pid 1234 --off-cpu -o off.svg   where threads wait\n  \
         pyscry record -- python app.py                  launch a program\n  \
         pyscry --pid 1234                               the same as pyscry record --pid 1234"
@@ -61,7 +61,7 @@ pub enum Command {
 pub enum Format {
     /// A picture (SVG) to open in a browser.
     Flamegraph,
-    /// Folded stacks, a line each: samples on-CPU, microseconds off-CPU.
+    /// Folded stacks, a line each: samples, or microseconds with --wall or --off-cpu.
     Raw,
 }
 
@@ -78,6 +78,7 @@ impl Format {
 
 /// The options of a recording.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("waits").args(["wall", "off_cpu"]))]
 pub struct RecordArgs {
     /// Process to record.
     #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
@@ -100,16 +101,23 @@ pub struct RecordArgs {
     /// Keep threads apart: each is a frame at the root.
     #[arg(short, long)]
     pub threads: bool,
-    /// Record the time off the CPUs: where threads wait, and for how long.
+    /// Record all of the time, in microseconds: on a CPU, runnable without one, and blocked, each
+    /// wait with its cause.
     #[arg(long)]
+    pub wall: bool,
+    /// Record the time off the CPUs: where threads wait, for how long, and why.
+    #[arg(long, conflicts_with = "wall")]
     pub off_cpu: bool,
-    /// With --off-cpu: leave out waits shorter than this (such as 50us or 1ms) in the kernel; how
-    /// many and how long they were is said at the end.
-    #[arg(
-        long, value_name = "TIME", value_parser = humantime::parse_duration,
-        requires_if(ArgPredicate::IsPresent, "off_cpu")
-    )]
+    /// With --wall or --off-cpu: leave out waits shorter than this (such as 50us or 1ms) in the
+    /// kernel; how many and how long they were is said at the end.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "waits")]
     pub off_cpu_min: Option<Duration>,
+    /// With --wall or --off-cpu: below each wait, show the stack of the thread that ended it.
+    #[arg(long, requires = "waits")]
+    pub wakers: bool,
+    /// Only what threads do while they hold the global interpreter lock (GIL).
+    #[arg(short, long)]
+    pub gil: bool,
     /// Show native frames as well: C, C++ and Rust code, in the true order with Python's. What the
     /// interpreter does between two functions is left out; --native=all shows it.
     #[arg(
@@ -200,6 +208,9 @@ mod tests {
             &["record", "-p", "1", "-r", "1000000"],
             &["record", "-p", "1", "--", "python"],
             &["record", "-p", "1", "-f", "gif"],
+            &["record", "-p", "1", "--wall", "--off-cpu"],
+            &["record", "-p", "1", "--wakers"],
+            &["record", "-p", "1", "--off-cpu-min", "1ms"],
         ] {
             let line = std::iter::once("pyscry").chain(words.iter().copied());
             assert!(Args::try_parse_from(line).is_err(), "{words:?}");

@@ -3,7 +3,9 @@
 pub mod args;
 pub mod doctor;
 pub mod record;
+mod report;
 mod say;
+mod summary;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,5 @@
 //! `pyscry record`: checks, records, writes, and says what came of it.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,19 +7,20 @@ use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
-use profiler_common::counter::{Class, Counter};
 
 use super::args::{Format, NativeArg, RecordArgs};
 use super::say;
+use super::summary::{describe, summary};
 use crate::bpf::LoadError;
 use crate::bpf::object::IS_STALE;
 use crate::output::file::OutputFile;
 use crate::output::{flamegraph, folded, text::one_line};
 use crate::privilege;
+use crate::record::options::{Sampling, Waits};
 use crate::record::session::Progress;
 use crate::record::target::Target;
 use crate::record::{
-    Mode, NativeFrames, RecordError, RecordOptions, Recording, Stopped, TargetChoice, record,
+    Mode, NativeFrames, RecordError, RecordOptions, Recording, Show, TargetChoice, record,
 };
 
 /// Runs the subcommand. The exit code is that of a launched program that ended by itself.
@@ -63,19 +63,23 @@ fn options(args: &RecordArgs) -> anyhow::Result<RecordOptions> {
         (None, false) => TargetChoice::Launch(args.program.clone()),
         (None, true) => bail!("say what to record: --pid PID, or -- PROGRAM [ARGUMENTS]"),
     };
-    let mode = if args.off_cpu {
-        Mode::OffCpu {
-            min: args.off_cpu_min.unwrap_or_default(),
-        }
-    } else {
-        Mode::OnCpu {
-            rate: args.rate,
-            per_thread_events: args.per_thread_events,
-        }
+    let sampling = Sampling {
+        rate: args.rate,
+        per_thread_events: args.per_thread_events,
+    };
+    let mode = match (args.wall, args.off_cpu) {
+        (true, _) => Mode::Wall(sampling),
+        (false, true) => Mode::OffCpu,
+        (false, false) => Mode::OnCpu(sampling),
     };
     Ok(RecordOptions {
         target,
         mode,
+        waits: Waits {
+            min: args.off_cpu_min.unwrap_or_default(),
+            wakers: args.wakers,
+        },
+        only_gil: args.gil,
         duration: args.duration,
         threads: args.threads,
         native: match args.native {
@@ -160,10 +164,10 @@ impl Bar {
             Some(python) => format!("process {} (Python {})", target.pid, python.version),
             None => format!("process {}", target.pid),
         };
-        let how = if args.off_cpu {
-            "time off the CPUs".to_owned()
-        } else {
-            format!("{} samples a second of CPU time", args.rate)
+        let how = match (args.wall, args.off_cpu) {
+            (true, _) => format!("all time, {} samples a second of it on the CPUs", args.rate),
+            (false, true) => "time off the CPUs".to_owned(),
+            (false, false) => format!("{} samples a second of CPU time", args.rate),
         };
         let long = match self.duration {
             Some(duration) => format!("for {} s", duration.as_secs_f64()),
@@ -203,9 +207,13 @@ impl Bar {
 
 fn write(args: &RecordArgs, recording: &Recording, file: &mut OutputFile) -> anyhow::Result<()> {
     let collector = &recording.collector;
+    let show = Show {
+        only_gil: args.gil,
+        wakers: args.wakers,
+    };
     let lines = collector
         .profile
-        .folded(&collector.stacks, |tid| recording.names.get(tid));
+        .folded(&collector.stacks, show, |tid| recording.names.get(tid));
     match args.format {
         Format::Raw => file.write(folded::to_text(&lines).as_bytes())?,
         Format::Flamegraph => {
@@ -227,132 +235,18 @@ fn title() -> String {
     one_line(&words.join(" "))
 }
 
-/// A command line, short enough for a title.
-fn short(command: &str) -> String {
-    const MOST: usize = 80;
-    let mut short = one_line(command);
-    if let Some((end, _)) = short.char_indices().nth(MOST) {
-        short.truncate(end);
-        short.push('…');
-    }
-    short
-}
-
-fn describe(recording: &Recording) -> String {
-    let version = recording
-        .version
-        .map_or_else(String::new, |version| format!(", Python {version}"));
-    format!(
-        "process {} ({}){version}",
-        recording.pid,
-        short(&recording.command)
-    )
-}
-
 fn subtitle(args: &RecordArgs, recording: &Recording) -> String {
-    let how = if args.off_cpu {
-        "time off the CPUs".to_owned()
-    } else {
-        format!("CPU time, {} Hz", args.rate)
+    let mut how = match (args.wall, args.off_cpu) {
+        (true, _) => format!("all time, {} Hz on the CPUs", args.rate),
+        (false, true) => "time off the CPUs".to_owned(),
+        (false, false) => format!("CPU time, {} Hz", args.rate),
     };
+    if args.gil {
+        how.push_str(", with the GIL only");
+    }
     format!(
         "{}, {:.1} s, {how}",
         describe(recording),
         recording.elapsed.as_secs_f64()
     )
-}
-
-fn milliseconds(ns: u64) -> String {
-    format!("{:.3} ms", ns as f64 / 1e6)
-}
-
-/// What is said at the end.
-fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> String {
-    let mut text = String::new();
-    let counters = &recording.counters;
-    let total = recording.collector.profile.total();
-    let why = match recording.stopped {
-        Stopped::Duration => "",
-        Stopped::TargetExited => ", until it ended",
-        Stopped::Interrupted => ", until Control-C",
-        Stopped::Terminated => ", until SIGTERM",
-    };
-    // Writing to a string does not fail.
-    let _infallible = writeln!(
-        text,
-        "Recorded {} for {:.1} s{why}.",
-        describe(recording),
-        recording.elapsed.as_secs_f64()
-    );
-    let lost = counters.get(Counter::SamplesLost) + counters.get(Counter::OffCpuLost);
-    let truncated = counters.get(Counter::Truncated);
-    if args.off_cpu {
-        let _infallible = writeln!(
-            text,
-            "Stretches: {}, {} off-CPU in all. Lost: {lost}. Truncated: {truncated}.",
-            counters.get(Counter::OffCpuStretches),
-            milliseconds(total),
-        );
-        let short = counters.get(Counter::OffCpuShort);
-        if short != 0 {
-            let _infallible = writeln!(
-                text,
-                "Left out as too short: {short}, {} in all.",
-                milliseconds(counters.get(Counter::OffCpuShortNs)),
-            );
-        }
-    } else {
-        let _infallible = writeln!(
-            text,
-            "Samples: {total}. Lost: {lost}. Truncated: {truncated}."
-        );
-    }
-    for (class, heading) in [(Class::Lost, "Missing"), (Class::Degraded, "Incomplete")] {
-        for (counter, value) in counters.of_class(class) {
-            let _infallible = writeln!(
-                text,
-                "{heading}: {} = {value}. {}",
-                counter.name(),
-                counter.meaning()
-            );
-        }
-    }
-    let no_python = counters.get(Counter::NoThreadState);
-    if no_python != 0 {
-        let name = Counter::NoThreadState.name();
-        let _infallible = writeln!(text, "Of threads without Python: {name} = {no_python}.");
-    }
-    if total == 0 {
-        let reason = if args.off_cpu {
-            "no thread of it waited, or none for as long as --off-cpu-min"
-        } else {
-            "it did not use the CPU for as long as a sampling period. To see where it waits: \
-             --off-cpu"
-        };
-        let _infallible = writeln!(text, "Nothing was recorded: {reason}.");
-    }
-    if let Some(tables) = &recording.tables {
-        let ready = tables.ready_in.map_or_else(String::new, |time| {
-            format!(", ready in {:.0} ms", time.as_secs_f64() * 1e3)
-        });
-        let _infallible = writeln!(
-            text,
-            "Unwind tables: {} files, {:.1} MB, {} rules{ready}.",
-            tables.files,
-            tables.bytes as f64 / 1e6,
-            tables.rules,
-        );
-    }
-    for note in &recording.notes {
-        let _infallible = writeln!(text, "Note: {note}.");
-    }
-    if let Some(error) = &recording.not_ready {
-        let _infallible = writeln!(text, "No Python names: {error}.");
-    }
-    let what = match args.format {
-        Format::Flamegraph => "Flame graph",
-        Format::Raw => "Folded stacks",
-    };
-    let _infallible = writeln!(text, "{what}: {}", path.display());
-    text
 }

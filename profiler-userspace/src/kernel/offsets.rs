@@ -32,12 +32,31 @@ pub struct KernelOffsets {
     pub task_stack: u32,
     /// Where on a kernel stack the registers of user code begin; 0 where a helper tells.
     pub stack_user_regs: u32,
+    /// `task_struct.jobctl`.
+    pub task_jobctl: u32,
+    /// `task_struct.files`.
+    pub task_files: u32,
+    /// `files_struct.fdt`.
+    pub files_table: u32,
+    /// `fdtable.max_fds`.
+    pub table_size: u32,
+    /// `fdtable.fd`.
+    pub table_files: u32,
+    /// `file.f_inode`.
+    pub file_inode: u32,
+    /// `inode.i_mode`.
+    pub inode_mode: u32,
+    /// `inode.i_sb`.
+    pub inode_super: u32,
+    /// `super_block.s_magic`.
+    pub super_magic: u32,
+    /// Bytes of a thread's kernel stack.
+    pub stack_bytes: u32,
     /// Where `sched_switch` passes what.
     pub switch: SwitchForm,
 }
 
-/// Bytes of a kernel stack, of kernels that have no helper for what lies at its end: `THREAD_SIZE`
-/// without KASAN (`arch/x86/include/asm/page_64_types.h`, up to 5.14).
+/// Bytes of a kernel stack: `THREAD_SIZE` without KASAN (`arch/x86/include/asm/page_64_types.h`).
 const STACK_BYTES: u32 = 16 << 10;
 
 impl KernelOffsets {
@@ -69,6 +88,16 @@ impl KernelOffsets {
             } else {
                 STACK_BYTES - USER_REGS_BYTES as u32
             },
+            task_jobctl: btf.offset_of("task_struct", &["jobctl"])?,
+            task_files: btf.offset_of("task_struct", &["files"])?,
+            files_table: btf.offset_of("files_struct", &["fdt"])?,
+            table_size: btf.offset_of("fdtable", &["max_fds"])?,
+            table_files: btf.offset_of("fdtable", &["fd"])?,
+            file_inode: btf.offset_of("file", &["f_inode"])?,
+            inode_mode: btf.offset_of("inode", &["i_mode"])?,
+            inode_super: btf.offset_of("inode", &["i_sb"])?,
+            super_magic: btf.offset_of("super_block", &["s_magic"])?,
+            stack_bytes: STACK_BYTES,
             switch,
         })
     }

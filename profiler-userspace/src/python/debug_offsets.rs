@@ -2,11 +2,11 @@
 //! `_PyRuntime` (`Include/internal/pycore_runtime.h` in 3.13,
 //! `Include/internal/pycore_debug_offsets.h` later).
 
-use profiler_common::layout::{EntryKind, FrameKind, NONE, WalkLayout, WitnessKind};
+use profiler_common::layout::{EntryKind, FrameKind, GilLayout, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 use profiler_common::mem::Memory;
 
-use super::layout::{CodeCount, PythonLayout};
+use super::layout::{CodeCount, GilPlace, PythonLayout};
 use super::objects::ObjectLayout;
 use super::tables::ENTRY_OWNER;
 use super::version::Version;
@@ -21,6 +21,10 @@ struct Positions {
     interp_next: u64,
     interp_threads: u64,
     interp_modules: u64,
+    interp_gil: u64,
+    gil_state: u64,
+    gil_locked: u64,
+    gil_holder: u64,
     /// From 3.14 on.
     interp_code_generation: Option<u64>,
     tstate_next: u64,
@@ -50,6 +54,10 @@ const V3_13: Positions = Positions {
     interp_next: 0x40,
     interp_threads: 0x48,
     interp_modules: 0x58,
+    interp_gil: 0x70,
+    gil_state: 0x78,
+    gil_locked: 0x88,
+    gil_holder: 0x90,
     interp_code_generation: None,
     tstate_next: 0xa8,
     tstate_interp: 0xb0,
@@ -78,6 +86,10 @@ const V3_14: Positions = Positions {
     interp_next: 0x40,
     interp_threads: 0x48,
     interp_modules: 0x60,
+    interp_gil: 0x78,
+    gil_state: 0x80,
+    gil_locked: 0x90,
+    gil_holder: 0x98,
     interp_code_generation: Some(0xa0),
     tstate_next: 0xc0,
     tstate_interp: 0xc8,
@@ -106,6 +118,10 @@ const V3_15: Positions = Positions {
     interp_next: 0x40,
     interp_threads: 0x48,
     interp_modules: 0x60,
+    interp_gil: 0x78,
+    gil_state: 0x80,
+    gil_locked: 0x90,
+    gil_holder: 0x98,
     interp_code_generation: Some(0xa0),
     tstate_next: 0xc0,
     tstate_interp: 0xc8,
@@ -142,6 +158,9 @@ fn tss_key_offset(minor: u8) -> Option<u64> {
 /// `PyInterpreterState.func_state.next_version` of 3.13, which the table does not have. It is used
 /// only where the version of a code object agrees with it.
 const NEXT_VERSION_3_13: u64 = 0x4268;
+
+/// Bytes of two conditions and two mutexes, in both C libraries on x86_64.
+const GIL_WAITS_BYTES: u16 = 2 * (48 + 40);
 
 /// Why the interpreter's description of itself could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -225,6 +244,19 @@ pub fn layout<M: Memory>(mem: &M, runtime: u64) -> Result<PythonLayout, DebugOff
     objects.str_length = at(p.str_length)?;
     objects.str_ascii_size = at(p.str_ascii_size)?;
     let locals = near(p.code_locals)?;
+    // The table has the fields of an interpreter's own lock, by their place in the interpreter.
+    let gil_state = at(p.gil_state)?;
+    let of_gil = |position: u64| {
+        let value = at(position)?;
+        let within = value.checked_sub(gil_state).filter(|offset| *offset < 0x40);
+        within
+            .map(|offset| offset as u16)
+            .ok_or(DebugOffsetsError::Impossible {
+                at: position,
+                value,
+            })
+    };
+    let locked = of_gil(p.gil_locked)?;
     Ok(PythonLayout {
         walk: WalkLayout {
             frame_kind: FrameKind::Interpreter as u8,
@@ -267,6 +299,16 @@ pub fn layout<M: Memory>(mem: &M, runtime: u64) -> Result<PythonLayout, DebugOff
             Some(position) => CodeCount::Freed(at(position)?),
             None => CodeCount::Made(NEXT_VERSION_3_13),
         }),
+        gil: GilPlace::Interpreter(at(p.interp_gil)?),
+        gil_fields: GilLayout {
+            at: 0,
+            holder: of_gil(p.gil_holder)?,
+            locked,
+            // `locked` and `switch_number` come before `cond`, the first of two conditions and
+            // their mutexes (`Include/internal/pycore_gil.h`, 3.13 to 3.15).
+            waits: locked + 0x10,
+            end: locked + 0x10 + GIL_WAITS_BYTES,
+        },
         objects,
         lines: LineTable::of_minor(version.minor).ok_or_else(unknown)?,
     })

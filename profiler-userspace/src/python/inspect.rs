@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use profiler_common::layout::{MappingsRef, PROCESS_READY, ProcessEntry};
+use profiler_common::layout::{
+    GilLayout, MappingsRef, PROCESS_GIL_OF_INTERPRETER, PROCESS_GIL_OF_PROCESS, PROCESS_READY,
+    ProcessEntry,
+};
 use profiler_common::mem::Memory;
 
 use super::code_count;
 use super::debug_offsets::{self, DebugOffsetsError};
-use super::layout::PythonLayout;
+use super::layout::{GilPlace, PythonLayout};
 use super::locate::{self, LocateError, Located};
 use super::tables;
 use super::threads::{self, ThreadState};
@@ -139,9 +142,13 @@ pub fn of_located(pid: u32, located: Located) -> Result<Python, InspectError> {
     let codes = running_codes(&mem, &layout, &states);
     let (counted, code_count) =
         code_count::find(&mem, &layout, &located, interp, &codes).unwrap_or_default();
+    let (gil_flag, gil_at) = match layout.gil {
+        GilPlace::Runtime(offset) => (PROCESS_GIL_OF_PROCESS, located.runtime.wrapping_add(offset)),
+        GilPlace::Interpreter(offset) => (PROCESS_GIL_OF_INTERPRETER, offset),
+    };
     let entry = ProcessEntry {
         generation: 0,
-        flags: PROCESS_READY | counted,
+        flags: PROCESS_READY | counted | gil_flag,
         code_type: located
             .code_type
             .or_else(|| code_type(&mem, &codes))
@@ -150,6 +157,10 @@ pub fn of_located(pid: u32, located: Located) -> Result<Python, InspectError> {
         tstate,
         layout: layout.walk,
         mappings: MappingsRef::default(),
+        gil: GilLayout {
+            at: gil_at,
+            ..layout.gil_fields
+        },
     };
     Ok(Python {
         pid,

@@ -1,6 +1,6 @@
 //! What userspace knows of one CPython build, beyond what the walk in the kernel needs.
 
-use profiler_common::layout::WalkLayout;
+use profiler_common::layout::{GilLayout, WalkLayout};
 use profiler_common::lines::LineTable;
 
 use super::objects::ObjectLayout;
@@ -26,6 +26,10 @@ pub struct PythonLayout {
     pub code_qualname: Option<u64>,
     /// Where code objects are counted, from 3.12 on.
     pub code_count: Option<CodeCount>,
+    /// Where the interpreter's lock is.
+    pub gil: GilPlace,
+    /// The lock's own fields; its `at` is 0.
+    pub gil_fields: GilLayout,
     /// Strings, bytes, dicts.
     pub objects: ObjectLayout,
     /// How lines are stored.
@@ -42,4 +46,13 @@ pub enum CodeCount {
     Made(u64),
     /// The number of those that were freed, at this offset in `PyInterpreterState`.
     Freed(u64),
+}
+
+/// Where the global interpreter lock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GilPlace {
+    /// At this offset in `_PyRuntimeState`: `ceval.gil`, up to 3.11.
+    Runtime(u64),
+    /// At this offset in `PyInterpreterState` is a pointer to it: `ceval.gil`, from 3.12 on.
+    Interpreter(u64),
 }

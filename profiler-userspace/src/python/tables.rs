@@ -5,10 +5,10 @@
 //! its internal structures within a minor version, and these were compared with first and late
 //! ones where both could be had.
 
-use profiler_common::layout::{EntryKind, FrameKind, NONE, WalkLayout, WitnessKind};
+use profiler_common::layout::{EntryKind, FrameKind, GilLayout, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 
-use super::layout::{CodeCount, PythonLayout};
+use super::layout::{CodeCount, GilPlace, PythonLayout};
 use super::objects::ObjectLayout;
 use super::thread_names;
 
@@ -91,6 +91,15 @@ const FRAMES_3_12: WalkLayout = WalkLayout {
     ..FRAMES_3_11
 };
 
+/// `struct _gil_runtime_state` of 3.8 to 3.12 (`Include/internal/pycore_gil.h`).
+pub const GIL_FIELDS: GilLayout = GilLayout {
+    at: 0,
+    holder: 0x8,
+    locked: 0x10,
+    waits: 0x20,
+    end: 0xd0,
+};
+
 /// The layout of a minor version 3.8 to 3.12; `None` for others.
 #[must_use]
 pub fn of_minor(minor: u8) -> Option<PythonLayout> {
@@ -99,6 +108,7 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
         interpreters: u64,
         tss_key: u64,
         threads: u64,
+        gil: GilPlace,
         qualname: Option<u64>,
     }
     let row = match minor {
@@ -107,6 +117,7 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
             interpreters: 0x20,
             tss_key: 0x574,
             threads: 0x8,
+            gil: GilPlace::Runtime(0x480),
             qualname: None,
         },
         9 => Row {
@@ -114,6 +125,7 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
             interpreters: 0x20,
             tss_key: 0x24c,
             threads: 0x8,
+            gil: GilPlace::Runtime(0x160),
             qualname: None,
         },
         10 => Row {
@@ -129,6 +141,7 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
             interpreters: 0x20,
             tss_key: 0x24c,
             threads: 0x8,
+            gil: GilPlace::Runtime(0x160),
             qualname: None,
         },
         11 => Row {
@@ -136,6 +149,7 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
             interpreters: 0x28,
             tss_key: 0x254,
             threads: 0x10,
+            gil: GilPlace::Runtime(0x168),
             qualname: Some(0x80),
         },
         12 => Row {
@@ -143,6 +157,7 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
             interpreters: 0x28,
             tss_key: 0x60c,
             threads: 0x48,
+            gil: GilPlace::Interpreter(0x180),
             qualname: Some(0x80),
         },
         _ => return None,
@@ -157,6 +172,8 @@ pub fn of_minor(minor: u8) -> Option<PythonLayout> {
         tstate_next: 0x8,
         code_qualname: row.qualname,
         code_count: (minor == 12).then_some(CodeCount::Symbol("_Py_next_func_version")),
+        gil: row.gil,
+        gil_fields: GIL_FIELDS,
         objects: ObjectLayout::of_minor(minor)?,
         lines: LineTable::of_minor(minor)?,
     })

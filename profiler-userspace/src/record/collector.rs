@@ -2,18 +2,36 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use profiler_common::cause::Cause;
 use profiler_common::counter::Counter;
-use profiler_common::event::{EVENT_SINCE_BEFORE, EventHeader, EventKind};
-use profiler_common::thread::{OffReason, STACK_UNKNOWN};
+use profiler_common::event::{
+    EVENT_HOLDS_GIL, EVENT_SINCE_BEFORE, EventHeader, EventKind, OffCpuRecord, Wait,
+};
+use profiler_common::thread::{STACK_UNKNOWN, WAKER_INTERRUPT};
 use profiler_common::unwind::UnwindStatus;
 use profiler_common::walk::WalkStatus;
 
+use super::accounts::Accounts;
+use super::gil::Gils;
 use super::names::Unnamed;
-use super::profile::{Key, Leaf, Profile, Unit};
+use super::profile::{Doing, Key, Profile, Unit, Waker};
 use super::snapshot::Snapshot;
 use super::stacks::{NativePart, Stacks};
 use super::target::Target;
 use crate::bpf::counters::Counters;
+
+/// What of the records is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// What weights count.
+    pub unit: Unit,
+    /// Threads are told apart.
+    pub threads: bool,
+    /// Waits have weight.
+    pub waits: bool,
+    /// Who ends waits is told apart by thread.
+    pub wakers: bool,
+}
 
 /// The state of a recording.
 #[derive(Debug)]
@@ -30,26 +48,38 @@ pub struct Collector {
     pub unnamed: Unnamed,
     /// On-CPU samples by thread.
     pub samples: HashMap<u32, u64>,
+    /// On-CPU samples of threads that held the interpreter's lock.
+    pub samples_with_gil: u64,
+    /// Off-CPU time of threads that held the interpreter's lock, nanoseconds.
+    pub off_with_gil_ns: u64,
+    /// Where each thread's time went.
+    pub accounts: Accounts,
+    /// The interpreters' locks.
+    pub gils: Gils,
     /// When the first sample or stretch was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: Option<u64>,
     named: BTreeSet<u32>,
-    threads_apart: bool,
+    keep: Keep,
 }
 
 impl Collector {
     /// An empty one.
     #[must_use]
-    pub fn new(unit: Unit, threads_apart: bool) -> Self {
+    pub fn new(keep: Keep) -> Self {
         Self {
-            profile: Profile::new(unit),
+            profile: Profile::new(keep.unit),
             stacks: Stacks::default(),
             counters: Counters::default(),
             snapshot: Snapshot::default(),
             unnamed: Unnamed::new(),
             samples: HashMap::new(),
+            samples_with_gil: 0,
+            off_with_gil_ns: 0,
+            accounts: Accounts::default(),
+            gils: Gils::default(),
             first_ns: None,
             named: BTreeSet::new(),
-            threads_apart,
+            keep,
         }
     }
 
@@ -59,20 +89,34 @@ impl Collector {
             self.counters.add(Counter::Internal, 1);
             return;
         };
+        let kind = EventKind::from_u8(header.kind);
+        if kind == Some(EventKind::Waker) {
+            let name = String::from_utf8_lossy(EventHeader::comm(record));
+            self.stacks.insert_process(header.stack, &name);
+            return;
+        }
         if header.tgid != target.pid {
             return;
         }
-        match EventKind::from_u8(header.kind) {
+        match kind {
             Some(EventKind::Sample) => {
                 self.keep_stack(&header, record, target);
-                *self.samples.entry(header.tid).or_default() += 1;
-                self.weigh(&header, header.stack, Leaf::None);
+                self.sample(&header);
             }
             Some(EventKind::Stack) => self.keep_stack(&header, record, target),
-            Some(EventKind::OffCpu) => self.off_cpu(&header),
+            Some(EventKind::OffCpu) => match EventHeader::wait(record) {
+                Some(wait) => self.off_cpu(OffCpuRecord { header, wait }),
+                None => self.counters.add(Counter::Internal, 1),
+            },
             Some(EventKind::Exec) => target.executed(header.generation),
-            Some(EventKind::ThreadStart) => self.meet(header.tid),
-            Some(EventKind::ThreadEnd) => {}
+            Some(EventKind::ThreadStart) => {
+                self.accounts.begin(header.tid, header.time_ns);
+                self.meet(header.tid);
+            }
+            Some(EventKind::ThreadEnd) => {
+                let (on_ns, off_ns) = (header.value, header.stack);
+                self.accounts.end(header.tid, header.time_ns, on_ns, off_ns);
+            }
             Some(EventKind::Native) => self.stacks.expect(
                 header.stack,
                 NativePart {
@@ -81,7 +125,7 @@ impl Collector {
                     mappings: header.value as u32,
                 },
             ),
-            None => self.counters.add(Counter::Internal, 1),
+            Some(EventKind::Waker) | None => self.counters.add(Counter::Internal, 1),
         }
     }
 
@@ -97,14 +141,44 @@ impl Collector {
         }
     }
 
-    fn off_cpu(&mut self, header: &EventHeader) {
+    fn sample(&mut self, header: &EventHeader) {
+        self.first_ns.get_or_insert(header.time_ns);
+        *self.samples.entry(header.tid).or_default() += 1;
+        self.gils.meet(header.value, header.tid);
+        self.accounts.sample(header.tid, header.time_ns);
+        let holds_gil = header.flags & EVENT_HOLDS_GIL != 0;
+        self.samples_with_gil += u64::from(holds_gil);
+        let tid = self.apart(header.tid);
+        self.profile.sample(Key {
+            tid,
+            stack: header.stack,
+            doing: Doing::OnCpu,
+            holds_gil,
+        });
+    }
+
+    /// Takes a stretch off-CPU.
+    pub fn off_cpu(&mut self, record: OffCpuRecord) {
+        let OffCpuRecord { header, mut wait } = record;
+        let tid = header.tid;
+        self.first_ns.get_or_insert(header.time_ns);
         let mut stack = header.stack;
-        let mut reason = OffReason::from_u32(u32::from(header.reason));
+        let mut cause = Cause::from_u8(header.cause as u8);
+        let mut syscall = header.frames;
+        let mut holds_gil = header.flags & EVENT_HOLDS_GIL != 0;
         if header.flags & EVENT_SINCE_BEFORE != 0 {
-            match self.snapshot.take(header.tid) {
+            match self.snapshot.take(tid) {
                 Some(found) => {
                     stack = found.stack;
-                    reason = found.reason;
+                    cause = found.cause;
+                    syscall = found.syscall;
+                    holds_gil = found.holds_gil;
+                    wait.tstate = found.tstate;
+                    wait.gil = found.gil.address;
+                    wait.gil_holder = found.gil.holder;
+                    if cause == Cause::RunQueue {
+                        wait.queued_ns = header.value;
+                    }
                 }
                 None => {
                     stack = STACK_UNKNOWN;
@@ -112,23 +186,60 @@ impl Collector {
                 }
             }
         }
-        self.weigh(header, stack, leaf(reason));
+        let length = header.value;
+        let queued = wait.queued_ns.min(length);
+        let blocked = length - queued;
+        self.accounts.stretch(tid, header.time_ns, length, queued);
+        self.off_with_gil_ns += if holds_gil { length } else { 0 };
+        let begin = header.time_ns.saturating_sub(length);
+        self.gils.meet(wait.tstate, tid);
+        self.gils.see(wait.gil, begin, wait.gil_holder);
+        if cause == Cause::Gil {
+            self.gils.wait(wait.gil, tid, begin, begin + blocked);
+        }
+        if !self.keep.waits {
+            return;
+        }
+        let key = Key {
+            tid: self.apart(tid),
+            stack,
+            doing: Doing::queued(),
+            holds_gil,
+        };
+        if blocked != 0 {
+            let waker = self.waker(cause, &wait);
+            let doing = Doing::Waiting {
+                cause,
+                syscall,
+                waker,
+            };
+            self.profile.stretch(Key { doing, ..key }, blocked);
+        }
+        if queued != 0 {
+            self.profile.stretch(key, queued);
+        }
     }
 
-    fn weigh(&mut self, header: &EventHeader, stack: u64, leaf: Leaf) {
-        self.first_ns.get_or_insert(header.time_ns);
-        self.add(header.tid, stack, leaf, header.value);
+    /// Who ended a wait, as far as it is told apart.
+    fn waker(&self, cause: Cause, wait: &Wait) -> Waker {
+        // One who waits for the interpreter's lock looks again now and then: a timer's doing.
+        if cause == Cause::Gil && wait.waker_stack == WAKER_INTERRUPT {
+            return Waker::default();
+        }
+        Waker {
+            stack: wait.waker_stack,
+            tgid: wait.waker_tgid,
+            tid: if self.keep.wakers { wait.waker_tid } else { 0 },
+        }
     }
 
-    /// Adds a weight to a thread's stack.
-    pub fn add(&mut self, tid: u32, stack: u64, leaf: Leaf, weight: u64) {
+    fn apart(&mut self, tid: u32) -> u32 {
         self.meet(tid);
-        let tid = if self.threads_apart { tid } else { 0 };
-        self.profile.add(Key { tid, stack, leaf }, weight);
+        if self.keep.threads { tid } else { 0 }
     }
 
     fn meet(&mut self, tid: u32) {
-        if self.threads_apart && self.named.insert(tid) {
+        if self.named.insert(tid) {
             self.unnamed.insert(tid, 0);
         }
     }
@@ -137,18 +248,9 @@ impl Collector {
     pub fn count_missing_stacks(&mut self) {
         let missing = self
             .profile
-            .keys()
-            .filter(|key| !self.stacks.contains(key.stack))
+            .weights()
+            .filter(|(key, _)| !self.stacks.contains(key.stack))
             .count() as u64;
         self.counters.add(Counter::StackMissing, missing);
-    }
-}
-
-/// The frame of ours that a reason shows as.
-#[must_use]
-pub fn leaf(reason: OffReason) -> Leaf {
-    match reason {
-        OffReason::Blocked => Leaf::None,
-        OffReason::RunQueue => Leaf::RunQueue,
     }
 }

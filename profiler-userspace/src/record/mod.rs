@@ -2,9 +2,12 @@
 //!
 //! [`session`] drives; [`target`] knows the process and its Python; [`collector`] turns the
 //! kernel's records into weights of stacks; [`snapshot`] has the stacks of threads that were
-//! blocked before the recording began; [`profile`] is the result.
+//! blocked before the recording began; [`profile`] is the result, [`accounts`] where each thread's
+//! time went, [`gil`] who held the interpreter's lock while others waited for it.
 
+pub mod accounts;
 pub mod collector;
+pub mod gil;
 mod host_unwind;
 pub mod launch;
 pub mod merge;
@@ -19,5 +22,5 @@ pub mod stacks;
 pub mod target;
 
 pub use options::{Mode, NativeFrames, RecordOptions, TargetChoice};
-pub use profile::Profile;
+pub use profile::{Profile, Show};
 pub use session::{RecordError, Recording, Stopped, record};

@@ -21,8 +21,8 @@ use crate::unwind::function_ranges;
 
 /// In place of native frames that no rule leads through.
 const SKIPPED: &str = "[skipped]";
-/// The kernel's function that switches: what is called from it is the tracing of the switch.
-const SWITCH: &str = "__schedule";
+/// The kernel's functions that switch, and that wake: what they call is the tracing of it.
+const TRACED: [&str; 2] = ["__schedule", "try_to_wake_up"];
 
 /// What is known of the Python of the target.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ pub struct Named {
 #[derive(Clone, Copy)]
 struct KernelName {
     frame: FrameId,
-    switches: bool,
+    traced: bool,
 }
 
 struct Namer<'a> {
@@ -178,8 +178,8 @@ impl Namer<'_> {
             match token.kind() {
                 Some(TokenKind::Kernel(address)) => {
                     let name = self.kernel(stacks, address);
-                    if off_cpu && name.switches {
-                        // What came before is the tracing of the switch.
+                    if off_cpu && name.traced {
+                        // What came before is the tracing of it.
                         items.clear();
                     }
                     items.push(Item::Kernel(name.frame));
@@ -210,16 +210,17 @@ impl Namer<'_> {
             return *name;
         }
         let found = self.symbols.kernel(&[address]);
-        let (shown, switches) = match found.first() {
+        let (shown, traced) = match found.first() {
             Some(frame) => (
                 text::kernel(frame),
-                frame.name.as_deref().map(without_suffixes) == Some(SWITCH),
+                (frame.name.as_deref().map(without_suffixes))
+                    .is_some_and(|name| TRACED.contains(&name)),
             ),
             None => ("[kernel]".to_owned(), false),
         };
         let name = KernelName {
             frame: stacks.intern(FrameText::Native(shown.into())),
-            switches,
+            traced,
         };
         self.kernel.insert(address, name);
         name

@@ -1,7 +1,9 @@
 //! The result of a recording: weights of stacks.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use profiler_common::cause::{Cause, NO_SYSCALL};
+use profiler_common::thread::{STACK_NOT_SAMPLED, WAKER_UNKNOWN};
 
 use super::stacks::{FrameText, Stacks};
 use crate::output::text::one_line;
@@ -15,21 +17,49 @@ pub enum Unit {
     Time,
 }
 
-/// A frame of ours below the leaf.
+/// Who ended a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Leaf {
-    /// None.
-    #[default]
-    None,
-    /// The thread could run and did not.
-    RunQueue,
+pub struct Waker {
+    /// Hash of its stack, or a `thread::WAKER_*`.
+    pub stack: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// Its thread; 0 where threads are not told apart.
+    pub tid: u32,
 }
 
-impl Leaf {
-    fn text(self) -> Option<&'static str> {
-        match self {
-            Self::None => None,
-            Self::RunQueue => Some("[run queue]"),
+impl Waker {
+    /// Whether anything is known of it.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.stack != WAKER_UNKNOWN
+    }
+}
+
+/// What a thread did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Doing {
+    /// It ran.
+    OnCpu,
+    /// It did not run.
+    Waiting {
+        /// Why.
+        cause: Cause,
+        /// The number of the system call that it waited in, or [`NO_SYSCALL`].
+        syscall: u16,
+        /// Who ended it.
+        waker: Waker,
+    },
+}
+
+impl Doing {
+    /// It could run, and had no CPU.
+    #[must_use]
+    pub fn queued() -> Self {
+        Self::Waiting {
+            cause: Cause::RunQueue,
+            syscall: NO_SYSCALL,
+            waker: Waker::default(),
         }
     }
 }
@@ -41,19 +71,34 @@ pub struct Key {
     pub tid: u32,
     /// The stack's hash.
     pub stack: u64,
-    /// A frame of ours below it.
-    pub leaf: Leaf,
+    /// What the thread did.
+    pub doing: Doing,
+    /// Whether it held the interpreter's lock meanwhile.
+    pub holds_gil: bool,
+}
+
+/// The weight of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// Samples or stretches.
+    pub count: u64,
+    /// Nanoseconds; of samples, none until [`Profile::give_time_to_samples`].
+    pub ns: u64,
+    /// The longest stretch, nanoseconds.
+    pub longest_ns: u64,
 }
 
 /// Weights of stacks.
 #[derive(Debug)]
 pub struct Profile {
     unit: Unit,
-    weights: HashMap<Key, u64>,
+    weights: HashMap<Key, Weight>,
 }
 
 /// The stack of records whose frames were lost.
 const STACK_LOST: &str = "[stack lost]";
+/// Between a wait and the stack of who ended it.
+pub const WOKEN_BY: &str = "[woken by]";
 
 impl Profile {
     /// An empty one.
@@ -71,20 +116,66 @@ impl Profile {
         self.unit
     }
 
-    /// Adds a weight: samples, or nanoseconds.
-    pub fn add(&mut self, key: Key, weight: u64) {
-        *self.weights.entry(key).or_default() += weight;
+    /// Adds a sample.
+    pub fn sample(&mut self, key: Key) {
+        self.weights.entry(key).or_default().count += 1;
     }
 
-    /// The keys.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.weights.keys()
+    /// Adds a stretch of so many nanoseconds.
+    pub fn stretch(&mut self, key: Key, ns: u64) {
+        let weight = self.weights.entry(key).or_default();
+        weight.count += 1;
+        weight.ns += ns;
+        weight.longest_ns = weight.longest_ns.max(ns);
     }
 
-    /// The sum of all weights.
+    /// All weights.
+    pub fn weights(&self) -> impl Iterator<Item = (&Key, &Weight)> {
+        self.weights.iter()
+    }
+
+    /// The sum of all weights: samples, or nanoseconds.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.weights.values().sum()
+        self.weights.values().map(|weight| self.of(weight)).sum()
+    }
+
+    fn of(&self, weight: &Weight) -> u64 {
+        match self.unit {
+            Unit::Samples => weight.count,
+            Unit::Time => weight.ns,
+        }
+    }
+
+    /// Spreads the time that threads were on a CPU over their samples: `on_cpu` nanoseconds by
+    /// thread, by 0 where threads are not kept apart. Time of a thread without a sample gets a stack
+    /// that says so.
+    pub fn give_time_to_samples(&mut self, on_cpu: &HashMap<u32, u64>) {
+        let mut samples: HashMap<u32, u64> = HashMap::new();
+        for (key, weight) in &self.weights {
+            if key.doing == Doing::OnCpu {
+                *samples.entry(key.tid).or_default() += weight.count;
+            }
+        }
+        for (key, weight) in &mut self.weights {
+            if key.doing != Doing::OnCpu {
+                continue;
+            }
+            let time = on_cpu.get(&key.tid).copied().unwrap_or(0);
+            let all = samples.get(&key.tid).copied().unwrap_or(0).max(1);
+            weight.ns = (u128::from(time) * u128::from(weight.count) / u128::from(all)) as u64;
+        }
+        for (tid, time) in on_cpu {
+            if *time != 0 && !samples.contains_key(tid) {
+                let key = Key {
+                    tid: *tid,
+                    stack: STACK_NOT_SAMPLED,
+                    doing: Doing::OnCpu,
+                    holds_gil: false,
+                };
+                self.weights.entry(key).or_default().ns += time;
+            }
+        }
     }
 
     /// Folded lines, sorted: frames from the root to the leaf and a weight, samples or
@@ -93,44 +184,72 @@ impl Profile {
     pub fn folded(
         &self,
         stacks: &Stacks,
+        show: Show,
         thread_name: impl Fn(u32) -> Option<String>,
     ) -> BTreeMap<String, u64> {
         let mut lines: BTreeMap<String, u64> = BTreeMap::new();
         for (key, weight) in &self.weights {
+            if show.only_gil && !key.holds_gil {
+                continue;
+            }
             let mut parts = Vec::new();
             if key.tid != 0 {
-                parts.push(match thread_name(key.tid) {
-                    Some(name) => format!("thread ({}): {}", key.tid, clean(&name)),
-                    None => format!("thread ({})", key.tid),
-                });
+                parts.push(thread_frame(key.tid, &thread_name));
             }
-            match stacks.get(key.stack) {
-                Some(stack) => {
-                    parts.extend(
-                        stack
-                            .frames
-                            .iter()
-                            .filter_map(|id| stacks.frame(*id))
-                            .map(text),
-                    );
+            parts.extend(frames_of(stacks, key.stack));
+            if let Doing::Waiting { cause, waker, .. } = key.doing {
+                parts.push(cause.frame().to_owned());
+                if show.wakers && waker.is_known() {
+                    parts.push(WOKEN_BY.to_owned());
+                    let mut frames = frames_of(stacks, waker.stack);
+                    frames.reverse();
+                    parts.extend(frames);
+                    if waker.tid != 0 {
+                        parts.push(thread_frame(waker.tid, &thread_name));
+                    }
                 }
-                None => parts.push(STACK_LOST.to_owned()),
             }
-            parts.extend(key.leaf.text().map(str::to_owned));
-            *lines.entry(parts.join(";")).or_default() += weight;
+            *lines.entry(parts.join(";")).or_default() += self.of(weight);
         }
         if self.unit == Unit::Time {
             for weight in lines.values_mut() {
                 *weight = (*weight + 500) / 1000;
             }
-            lines.retain(|_, weight| *weight != 0);
         }
+        lines.retain(|_, weight| *weight != 0);
         lines
     }
 }
 
+/// What of a profile is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Show {
+    /// Only what threads did while they held the interpreter's lock.
+    pub only_gil: bool,
+    /// Who ended waits.
+    pub wakers: bool,
+}
+
+fn thread_frame(tid: u32, thread_name: impl Fn(u32) -> Option<String>) -> String {
+    match thread_name(tid) {
+        Some(name) => format!("thread ({tid}): {}", clean(&name)),
+        None => format!("thread ({tid})"),
+    }
+}
+
+/// The frames of a stack as text, from the root to the leaf.
+fn frames_of(stacks: &Stacks, hash: u64) -> Vec<String> {
+    match stacks.get(hash) {
+        Some(stack) => {
+            let frames = stack.frames.iter().filter_map(|id| stacks.frame(*id));
+            frames.map(text).collect()
+        }
+        None => vec![STACK_LOST.to_owned()],
+    }
+}
+
 /// A frame as py-spy writes it: `name (file:line)`.
-fn text(frame: &FrameText) -> String {
+pub(crate) fn text(frame: &FrameText) -> String {
     match frame {
         FrameText::Python {
             name,
@@ -154,4 +273,42 @@ fn text(frame: &FrameText) -> String {
 /// What separates frames and lines in the format cannot be part of a name.
 fn clean(text: &str) -> String {
     one_line(text).replace(';', ":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_cpu(tid: u32, stack: u64) -> Key {
+        Key {
+            tid,
+            stack,
+            doing: Doing::OnCpu,
+            holds_gil: false,
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_thread_is_spread_over_its_samples() {
+        let mut profile = Profile::new(Unit::Time);
+        for stack in [100, 100, 100, 101] {
+            profile.sample(on_cpu(1, stack));
+        }
+        profile.sample(on_cpu(2, 100));
+        let waits = Key {
+            doing: Doing::queued(),
+            ..on_cpu(1, 100)
+        };
+        profile.stretch(waits, 7);
+        profile.stretch(waits, 5);
+        profile.give_time_to_samples(&HashMap::from([(1, 4000), (2, 50), (3, 9), (4, 0)]));
+        let of = |key: Key| profile.weights.get(&key).copied().unwrap_or_default();
+        assert_eq!(of(on_cpu(1, 100)).ns, 3000);
+        assert_eq!(of(on_cpu(1, 101)).ns, 1000);
+        assert_eq!(of(on_cpu(2, 100)).ns, 50);
+        assert_eq!(of(on_cpu(3, STACK_NOT_SAMPLED)).ns, 9);
+        assert_eq!(of(waits).ns, 12);
+        assert_eq!((of(waits).count, of(waits).longest_ns), (2, 7));
+        assert_eq!(profile.total(), 3000 + 1000 + 50 + 9 + 12);
+    }
 }

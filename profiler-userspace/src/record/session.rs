@@ -8,16 +8,13 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use profiler_common::counter::Counter;
 use profiler_common::layout::{EntryKind, MappingsRef};
-use profiler_common::thread::{
-    OffReason, RAN_UNKNOWN, STACK_OF_START, STACK_UNKNOWN, THREAD_NEW, THREAD_OFF, THREAD_UNSEEN,
-    ThreadEntry,
-};
+use profiler_common::thread::{RAN_UNKNOWN, THREAD_UNSEEN, ThreadEntry};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::collector::{Collector, leaf};
+use super::collector::{Collector, Keep};
 use super::launch::{LaunchError, Launched};
 use super::name_native::{Interpreter, name_native};
 use super::names::ThreadNames;
@@ -29,6 +26,7 @@ use super::target::Target;
 use crate::bpf::counters::Counters;
 use crate::bpf::tables::TablesError;
 use crate::bpf::{LoadError, LoadOptions, Programs};
+use crate::process::quota::{Quotas, Throttled};
 use crate::process::{pidfd, proc_file};
 use crate::python::locate::LocateError;
 use crate::python::{InspectError, Version};
@@ -130,6 +128,10 @@ pub struct Recording {
     pub notes: Vec<String>,
     /// The unwind tables, where there are native frames.
     pub tables: Option<UnwindTables>,
+    /// What was recorded.
+    pub mode: Mode,
+    /// What the CPU quotas of its control groups did meanwhile.
+    pub throttled: Vec<Throttled>,
 }
 
 /// The unwind tables of a recording, at its end.
@@ -208,6 +210,7 @@ struct Session {
     native: Option<NativeTarget>,
     notes: Vec<String>,
     command: String,
+    quotas: Quotas,
     begin_ns: u64,
     begin: Instant,
 }
@@ -254,18 +257,14 @@ impl Session {
                 (Target::before_exec(launched.pid()), Some(launched))
             }
         };
-        let load = match options.mode {
-            Mode::OnCpu { .. } => LoadOptions::default(),
-            Mode::OffCpu { min } => LoadOptions {
-                off_cpu: true,
-                off_cpu_min_ns: u64::try_from(min.as_nanos()).unwrap_or(u64::MAX),
-                ..LoadOptions::default()
-            },
-        };
+        let follows = options.follows_threads();
         let load = LoadOptions {
+            off_cpu: follows,
+            off_cpu_min_ns: nanoseconds(options.waits.min),
+            waker_min_ns: nanoseconds(options.wakers_from()),
             native: options.native != NativeFrames::None,
             kernel: options.kernel,
-            ..load
+            ..LoadOptions::default()
         };
         let mut programs = Programs::load(&load)?;
         let mut native = None;
@@ -278,42 +277,42 @@ impl Session {
         let events = watch(programs.take_events()?, "cannot wait for the ring buffer")?;
         programs.set_process(target.pid, &target.entry())?;
         programs.attach_life()?;
-        let unit = match options.mode {
-            Mode::OnCpu { .. } => Unit::Samples,
-            Mode::OffCpu { .. } => Unit::Time,
-        };
-        let mut collector = Collector::new(unit, options.threads);
-        if matches!(options.mode, Mode::OffCpu { .. }) {
+        let mut collector = Collector::new(Keep {
+            unit: match options.mode {
+                Mode::OnCpu(_) => Unit::Samples,
+                Mode::OffCpu | Mode::Wall(_) => Unit::Time,
+            },
+            threads: options.threads,
+            waits: options.mode.has_waits(),
+            wakers: options.waits.wakers,
+        });
+        if follows {
             // Before the threads are tracked: from then on no switch of theirs is missed. And
             // before the clock starts: this can take longer than a short recording may be wrong.
             programs.attach_off_cpu()?;
         }
+        let quotas = Quotas::of(target.pid);
         let begin = Instant::now();
         let begin_ns = monotonic_ns();
-        match options.mode {
-            Mode::OnCpu {
-                rate,
-                per_thread_events,
-            } => {
-                if per_thread_events {
-                    let tids = proc_file::threads(target.pid).unwrap_or_default();
-                    programs.sample_threads(&tids, rate)?;
-                } else {
-                    programs.sample_cpus(rate)?;
-                }
+        if let Some(sampling) = options.mode.sampling() {
+            if sampling.per_thread_events {
+                let tids = proc_file::threads(target.pid).unwrap_or_default();
+                programs.sample_threads(&tids, sampling.rate)?;
+            } else {
+                programs.sample_cpus(sampling.rate)?;
             }
-            Mode::OffCpu { .. } => {
-                let tids = track_threads(&mut programs, &target, &mut collector)?;
-                collector.snapshot = Snapshot::read(
-                    &mut target,
-                    native.as_ref().map(|native| &native.code),
-                    options.kernel,
-                    &mut programs,
-                    &tids,
-                    &mut collector.stacks,
-                    &mut collector.counters,
-                );
-            }
+        }
+        if follows {
+            let tids = track_threads(&mut programs, &target, &mut collector)?;
+            collector.snapshot = Snapshot::read(
+                &mut target,
+                native.as_ref().map(|native| &native.code),
+                options.kernel,
+                &mut programs,
+                &tids,
+                &mut collector.stacks,
+                &mut collector.counters,
+            );
         }
         let mut session = Self {
             options,
@@ -326,6 +325,7 @@ impl Session {
             native,
             notes: Vec::new(),
             command,
+            quotas,
             begin_ns,
             begin,
         };
@@ -390,10 +390,11 @@ impl Session {
                         &mut self.collector.unnamed,
                     );
                     let counters = self.programs.counters().unwrap_or_default();
-                    let events = match self.options.mode {
-                        Mode::OnCpu { .. } => counters.get(Counter::Samples),
-                        Mode::OffCpu { .. } => counters.get(Counter::OffCpuStretches),
+                    let stretches = match self.options.mode.has_waits() {
+                        true => counters.get(Counter::OffCpuStretches),
+                        false => 0,
                     };
+                    let events = counters.get(Counter::Samples) + stretches;
                     on_progress(Progress { elapsed: self.begin.elapsed(), events });
                 }
             }
@@ -414,20 +415,26 @@ impl Session {
     fn close(mut self, stopped: Stopped) -> Result<Recording, RecordError> {
         // Before the switches are no longer seen: a thread that has run more by now than they say
         // was not seen to run.
-        let ran = match self.options.mode {
-            Mode::OnCpu { .. } => HashMap::new(),
-            Mode::OffCpu { .. } => cpu_times(self.target.pid),
+        let follows = self.options.follows_threads();
+        let ran = match follows {
+            true => cpu_times(self.target.pid),
+            false => HashMap::new(),
         };
         let elapsed = self.begin.elapsed();
         let end_ns = monotonic_ns();
         self.programs.stop_sampling();
-        if matches!(self.options.mode, Mode::OffCpu { .. }) {
+        if follows {
             self.programs.detach_off_cpu()?;
         }
         // Nothing is added any more: the buffer holds less than its size, and this ends.
         while self.drain() {}
-        if let Mode::OffCpu { min } = self.options.mode {
-            self.flush_off_cpu(end_ns, min, &ran)?;
+        if follows {
+            self.flush_off_cpu(end_ns, &ran)?;
+            self.collector.gils.finish();
+        }
+        if matches!(self.options.mode, Mode::Wall(_)) {
+            let on_cpu = self.on_cpu_times();
+            self.collector.profile.give_time_to_samples(&on_cpu);
         }
         self.names.refresh(
             self.target.pid,
@@ -462,6 +469,8 @@ impl Session {
             command: self.command,
             notes: self.notes,
             tables: self.native.as_ref().map(NativeTarget::tables),
+            mode: self.options.mode,
+            throttled: self.quotas.since(),
         })
     }
 
@@ -503,7 +512,7 @@ impl Session {
         if by_count {
             // The kernel cannot tell, so it was not counted there.
             let disagreed: BTreeSet<u64> = named.disagreed.iter().copied().collect();
-            let keys = self.collector.profile.keys();
+            let keys = self.collector.profile.weights().map(|(key, _)| key);
             let samples = keys.filter(|key| disagreed.contains(&key.stack)).count();
             counters.add(Counter::MergeDisagreed, samples as u64);
         }
@@ -516,53 +525,52 @@ impl Session {
         }
     }
 
+    /// How long threads were on a CPU, nanoseconds by tid; of all of them together by 0, where they
+    /// are not kept apart.
+    fn on_cpu_times(&self) -> HashMap<u32, u64> {
+        let times = self.collector.accounts.on_cpu();
+        if self.options.threads {
+            return times;
+        }
+        HashMap::from([(0, times.values().sum())])
+    }
+
     /// The stretches that had not ended when the recording did. `ran` is what threads had run
     /// shortly before.
-    fn flush_off_cpu(
-        &mut self,
-        end_ns: u64,
-        min: Duration,
-        ran: &HashMap<u32, u64>,
-    ) -> Result<(), RecordError> {
-        let min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
-        for (tid, thread) in self.programs.threads()? {
-            let (stack, reason) = match thread.state {
-                THREAD_OFF => (thread.stack, OffReason::from_u32(thread.reason)),
-                THREAD_NEW => (STACK_OF_START, OffReason::RunQueue),
-                // Off-CPU for the whole recording, or on-CPU for all of it.
-                THREAD_UNSEEN => match self.collector.snapshot.take(tid) {
-                    Some(found) if found.reason == OffReason::Blocked => {
-                        (found.stack, found.reason)
-                    }
-                    Some(_) => continue,
-                    None => {
-                        self.collector.counters.add(Counter::SnapshotMissing, 1);
-                        (STACK_UNKNOWN, OffReason::Blocked)
-                    }
-                },
-                _ => continue,
-            };
-            let ran_unseen = ran.get(&tid).map_or(0, |ran| thread.ran_unseen(*ran));
-            let length = end_ns
-                .saturating_sub(thread.since_ns)
-                .saturating_sub(ran_unseen);
-            let counters = &mut self.collector.counters;
-            if ran_unseen != 0 {
-                counters.add(Counter::SwitchesMissed, 1);
+    fn flush_off_cpu(&mut self, end_ns: u64, ran: &HashMap<u32, u64>) -> Result<(), RecordError> {
+        let min_ns = nanoseconds(self.options.waits.min);
+        for (tid, mut thread) in self.programs.threads()? {
+            let waited = thread.state == THREAD_UNSEEN && self.collector.snapshot.waited(tid);
+            let ran_ns = ran.get(&tid).copied().unwrap_or(0);
+            // The last switches may be later than the end, by as much as it takes to detach.
+            let end_ns = end_ns.max(thread.since_ns);
+            if let Some((mut record, missed)) = thread.recording_ends(end_ns, ran_ns, waited) {
+                let length = record.header.value;
+                let counters = &mut self.collector.counters;
+                if missed {
+                    counters.add(Counter::SwitchesMissed, 1);
+                }
+                counters.add(Counter::OffCpuStretches, 1);
+                if length < min_ns {
+                    counters.add(Counter::OffCpuShort, 1);
+                    counters.add(Counter::OffCpuShortNs, length);
+                } else {
+                    record.header.tid = tid;
+                    self.collector.off_cpu(record);
+                }
             }
-            counters.add(Counter::OffCpuStretches, 1);
-            if length < min_ns {
-                counters.add(Counter::OffCpuShort, 1);
-                counters.add(Counter::OffCpuShortNs, length);
-                continue;
-            }
-            self.collector.add(tid, stack, leaf(reason), length);
+            let accounts = &mut self.collector.accounts;
+            accounts.end(tid, end_ns, thread.on_ns, thread.off_ns);
         }
         // These were blocked at the beginning, have run since, and were not seen to begin.
         let missed = self.collector.snapshot.left_blocked().count() as u64;
         self.collector.counters.add(Counter::SwitchesMissed, missed);
         Ok(())
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The Python of a process; with native frames, a process without one will do.
@@ -611,15 +619,11 @@ fn track_threads(
             return Ok(known.into_iter().collect());
         }
         for tid in new {
-            let entry = ThreadEntry {
-                tgid: target.pid,
-                state: THREAD_UNSEEN,
-                since_ns: monotonic_ns(),
-                ran_ns: proc_file::thread_cpu_ns(target.pid, tid).unwrap_or(RAN_UNKNOWN),
-                stack: STACK_UNKNOWN,
-                reason: OffReason::Blocked as u32,
-                generation: target.entry().generation,
-            };
+            let now_ns = monotonic_ns();
+            let ran_ns = proc_file::thread_cpu_ns(target.pid, tid).unwrap_or(RAN_UNKNOWN);
+            let generation = target.entry().generation;
+            let entry = ThreadEntry::new(target.pid, THREAD_UNSEEN, generation, now_ns, ran_ns);
+            collector.accounts.begin(tid, now_ns);
             if programs.track_thread(tid, &entry).is_err() {
                 collector.counters.add(Counter::ThreadsUntracked, 1);
             }

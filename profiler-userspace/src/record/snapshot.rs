@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use profiler_common::cause::{Cause, NO_SYSCALL};
 use profiler_common::counter::Counter;
-use profiler_common::thread::{OffReason, THREAD_UNSEEN};
+use profiler_common::gil::{self, Gil};
+use profiler_common::thread::THREAD_UNSEEN;
 use profiler_common::unwind::Segments;
 use profiler_common::waiting::WaitingThread;
 use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkCache, WalkStatus};
@@ -18,7 +20,7 @@ use super::target::Target;
 use crate::bpf::Programs;
 use crate::bpf::counters::Counters;
 use crate::native::NativeCode;
-use crate::process::{RemoteMemory, proc_file};
+use crate::process::{RemoteMemory, proc_file, waiting_on};
 use crate::python::Python;
 use crate::python::threads;
 
@@ -28,7 +30,15 @@ pub struct SnapshotStack {
     /// Hash, as the kernel would give.
     pub stack: u64,
     /// Why it did not run.
-    pub reason: OffReason,
+    pub cause: Cause,
+    /// The number of the system call that it waited in, or `NO_SYSCALL`.
+    pub syscall: u16,
+    /// Its thread state, or 0.
+    pub tstate: u64,
+    /// Its interpreter's lock.
+    pub gil: Gil,
+    /// Whether it held that.
+    pub holds_gil: bool,
 }
 
 /// Stacks by tid.
@@ -43,11 +53,20 @@ impl Snapshot {
         self.by_thread.remove(&tid)
     }
 
+    /// Whether a thread was blocked when it was read. One that is gone from here, or never was, counts
+    /// as one that was: it was not seen to run either.
+    #[must_use]
+    pub fn waited(&self, tid: u32) -> bool {
+        self.by_thread
+            .get(&tid)
+            .is_none_or(|found| found.cause != Cause::RunQueue)
+    }
+
     /// Threads that were blocked, and of which nobody asked since how that ended.
     pub fn left_blocked(&self) -> impl Iterator<Item = u32> + '_ {
         self.by_thread
             .iter()
-            .filter(|(_, found)| found.reason == OffReason::Blocked)
+            .filter(|(_, found)| found.cause != Cause::RunQueue)
             .map(|(tid, _)| *tid)
     }
 
@@ -77,9 +96,14 @@ impl Snapshot {
                     target.resolve(generation, frame)
                 });
             }
-            let reason = thread.reason;
             let stack = hash;
-            by_thread.insert(thread.tid, SnapshotStack { stack, reason });
+            by_thread.insert(
+                thread.tid,
+                SnapshotStack {
+                    stack,
+                    ..thread.found
+                },
+            );
         }
         Self { by_thread }
     }
@@ -119,6 +143,7 @@ impl Snapshot {
                 continue;
             }
             let state = proc_file::thread_state(pid, tid);
+            let runs = state == Some('R');
             let mut walk = Walk::NEW;
             // No thread pointer: no thread state belongs to this thread, and the walk says so.
             let fsbase = pointers.get(&tid).copied().unwrap_or(0);
@@ -135,12 +160,20 @@ impl Snapshot {
                 Some(unwinder) => unwinder.run(&mem, thread, &mut segments),
                 None => kernel_part(thread),
             });
+            let gil = gil::read(&mem, &entry, walk.interp);
+            let (cause, syscall) = if runs {
+                (Cause::RunQueue, NO_SYSCALL)
+            } else {
+                waiting_on::cause(pid, tid, state, |address| {
+                    gil::waits_at(&entry.gil, gil.address, address)
+                })
+            };
             if !unseen(tid) {
                 continue;
             }
             let status = WalkStatus::from_u8(walk.status as u8);
             // A thread that runs has not left its registers: if it does, its stack is not used.
-            let left = native.as_ref().filter(|_| state != Some('R'));
+            let left = native.as_ref().filter(|_| !runs);
             let unwound = left.and_then(|part| part.status.counter());
             for counter in status.counter().into_iter().chain(unwound) {
                 counters.add(counter, 1);
@@ -151,10 +184,13 @@ impl Snapshot {
                 status,
                 frames: frames.iter().take(walk.depth as usize).copied().collect(),
                 native,
-                reason: if state == Some('R') {
-                    OffReason::RunQueue
-                } else {
-                    OffReason::Blocked
+                found: SnapshotStack {
+                    stack: hash,
+                    cause,
+                    syscall,
+                    tstate: walk.tstate,
+                    gil,
+                    holds_gil: gil.holder != 0 && gil.holder == walk.tstate,
                 },
             });
         }
@@ -169,7 +205,7 @@ struct Walked {
     status: WalkStatus,
     frames: Vec<Frame>,
     native: Option<NativePart>,
-    reason: OffReason,
+    found: SnapshotStack,
 }
 
 /// What the kernel keeps of the target's threads, by tid.

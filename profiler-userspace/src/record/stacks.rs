@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use profiler_common::thread::{STACK_OF_START, STACK_UNKNOWN};
+use profiler_common::thread::{STACK_NOT_SAMPLED, STACK_OF_START, STACK_UNKNOWN, WAKER_INTERRUPT};
 use profiler_common::unwind::{Token, UnwindStatus};
 use profiler_common::walk::{Frame, WalkStatus};
 
@@ -119,6 +119,8 @@ impl Default for Stacks {
             // Off-CPU when the recording began, and ran before its stack was read; or the kernel
             // did not report the switch.
             (STACK_UNKNOWN, "[stack not known]"),
+            (STACK_NOT_SAMPLED, "[not sampled]"),
+            (WAKER_INTERRUPT, "[interrupt]"),
         ] {
             let frames = vec![stacks.intern(FrameText::Marker(marker))];
             let stack = Stack {
@@ -138,7 +140,7 @@ impl Stacks {
         self.by_hash.contains_key(&hash)
     }
 
-    /// How many stacks are known, two of ours among them.
+    /// How many stacks are known, some of ours among them.
     #[must_use]
     pub fn count(&self) -> usize {
         self.by_hash.len()
@@ -198,6 +200,19 @@ impl Stacks {
     pub fn set_frames(&mut self, hash: u64, frames: Vec<FrameId>) {
         if let Some(stack) = self.by_hash.get_mut(&hash) {
             stack.frames = frames;
+        }
+    }
+
+    /// Keeps what stands for a process that is no target.
+    pub fn insert_process(&mut self, hash: u64, name: &str) {
+        if !self.contains(hash) {
+            let text = FrameText::Native(format!("process: {name}").into());
+            let frames = vec![self.intern(text)];
+            let stack = Stack {
+                frames,
+                ..Stack::default()
+            };
+            self.by_hash.insert(hash, stack);
         }
     }
 

@@ -118,11 +118,8 @@ impl Target {
                 } else {
                     0
                 },
-                code_type: 0,
-                tstate: profiler_common::layout::TstatePath::default(),
-                code_count: 0,
-                layout: NO_LAYOUT,
                 mappings: self.mappings,
+                ..ProcessEntry::EMPTY
             },
         }
     }
@@ -218,32 +215,3 @@ fn sum(a: CodeStats, b: CodeStats) -> CodeStats {
         unproven: a.unproven + b.unproven,
     }
 }
-
-const NO_LAYOUT: profiler_common::layout::WalkLayout = {
-    use profiler_common::layout::{NONE, WalkLayout};
-    WalkLayout {
-        frame_kind: 0,
-        witness_kind: 0,
-        lasti_unit: 0,
-        entry_owner: 0,
-        tstate_frame: NONE,
-        cframe_frame: NONE,
-        tstate_thread_id: NONE,
-        frame_back: NONE,
-        frame_code: NONE,
-        frame_instr: NONE,
-        frame_owner: NONE,
-        code_instrs: NONE,
-        code_version: NONE,
-        code_first_line: NONE,
-        code_filename: NONE,
-        code_name: NONE,
-        code_line_table: NONE,
-        tstate_interp: NONE,
-        tstate_cframe: NONE,
-        cframe_previous: NONE,
-        frame_is_entry: NONE,
-        entry_kind: 0,
-        pad: 0,
-    }
-};

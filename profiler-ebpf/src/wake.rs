@@ -1,0 +1,176 @@
+//! Who wakes a thread, and when it can run.
+//!
+//! `thread_woken`: the thread is on a run queue again. Called with that queue locked, on whatever
+//! CPU, so that it meets no switch of the thread. `thread_waking`: somebody wakes it. Called in the
+//! context of who does, with interrupts off and a lock of the thread held, maybe while the CPU on
+//! which it blocks has not finished to switch; it writes what `off_cpu` only reads. Both may not
+//! sleep, fault, wake anybody up through the scheduler, or insert into a map. For a task that is no
+//! target they cost two loads.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id,
+    bpf_ktime_get_ns,
+};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use profiler_common::cause::{Cause, SyscallKind};
+use profiler_common::counter::Counter;
+use profiler_common::event::{EventHeader, EventKind};
+use profiler_common::hash;
+use profiler_common::thread::WAKER_INTERRUPT;
+
+use crate::cause::{entry_words, read_kernel, syscall_kind};
+use crate::count;
+use crate::emit::{finish_sample, finish_waker};
+use crate::globals::{STACK_BYTES, TASK_PID, TASK_STACK, WAKER_MIN_NS};
+use crate::kernel_stack::{kernel_stack, with_native_frames};
+use crate::maps::PROCESSES;
+use crate::scratch::{SLOT_WAKING, Scratch, copy_words, native, scratch};
+use crate::task::{current_fsbase, field};
+use crate::tracked::tracked;
+use crate::unwinder::unwind_stack;
+use crate::user_registers::read_user_registers;
+use crate::walker::walk_stack;
+
+/// `sched_wakeup(task)`.
+#[btf_tracepoint(function = "sched_wakeup")]
+pub fn thread_woken(ctx: BtfTracePointContext) -> i32 {
+    let task: *const u8 = ctx.arg(0);
+    // SAFETY: a task from a typed argument, and one of its fields.
+    let tid = unsafe { field::<u32>(task, TASK_PID.load()) };
+    if let Some(thread) = tracked(tid) {
+        // SAFETY: the map's value, under the run queue's lock; a helper without arguments.
+        unsafe { (*thread).woken(bpf_ktime_get_ns()) };
+    }
+    0
+}
+
+/// `sched_waking(task)`.
+#[btf_tracepoint(function = "sched_waking")]
+pub fn thread_waking(ctx: BtfTracePointContext) -> i32 {
+    let task: *const u8 = ctx.arg(0);
+    // SAFETY: as above.
+    let tid = unsafe { field::<u32>(task, TASK_PID.load()) };
+    let Some(thread) = tracked(tid) else {
+        return 0;
+    };
+    // SAFETY: the map's value. The CPU on which the thread blocks may write all but the waker: what
+    // is read of that is a hint.
+    let thread = unsafe { &mut *thread };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // What ends a sleep is a timer, and that is no news.
+    if thread.cause == Cause::Sleep as u8 || now.wrapping_sub(thread.since_ns) < WAKER_MIN_NS.load()
+    {
+        return 0;
+    }
+    // SAFETY: a helper without arguments.
+    let waker = unsafe { bpf_get_current_pid_tgid() };
+    thread.waker_stack = waker_stack(ctx.as_ptr(), waker, now);
+    thread.waker_tgid = (waker >> 32) as u32;
+    thread.waker_tid = waker as u32;
+    // Last: it makes the others count.
+    thread.waker_ns = now;
+    0
+}
+
+/// The stack of the current thread, which wakes another: its hash, or what stands for it.
+#[inline(always)]
+fn waker_stack(ctx: *mut core::ffi::c_void, waker: u64, now: u64) -> u64 {
+    let tgid = (waker >> 32) as u32;
+    let Some(s) = scratch(SLOT_WAKING) else {
+        count::one(Counter::Internal);
+        return 0;
+    };
+    if waker as u32 == 0 || is_interrupt(s) {
+        return WAKER_INTERRUPT;
+    }
+    s.header = EventHeader {
+        kind: EventKind::Stack as u8,
+        status: 0,
+        frames: 0,
+        with_frames: 0,
+        flags: 0,
+        cause: 0,
+        tgid,
+        tid: waker as u32,
+        generation: 0,
+        // SAFETY: a helper without arguments.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        time_ns: now,
+        value: 0,
+        stack: 0,
+    };
+    let Some(process) = PROCESSES.get_ptr(&tgid) else {
+        return of_another_process(s);
+    };
+    // SAFETY: see `on_cpu`.
+    unsafe { copy_words(&mut s.process, process) };
+    s.header.generation = s.process.generation;
+    walk_stack(SLOT_WAKING, current_fsbase());
+    if with_native_frames() {
+        let Some(n) = native(SLOT_WAKING) else {
+            count::one(Counter::Internal);
+            return 0;
+        };
+        let kernel = kernel_stack(ctx, n);
+        let user = read_user_registers(SLOT_WAKING);
+        unwind_stack(SLOT_WAKING, kernel, user);
+    }
+    finish_sample(SLOT_WAKING);
+    s.header.stack
+}
+
+/// What stands for a process that is no target: its name.
+#[inline(always)]
+fn of_another_process(s: &mut Scratch) -> u64 {
+    let comm = s.frames.as_mut_ptr().cast::<u64>();
+    // SAFETY: the frames are longer.
+    let failed = unsafe { bpf_get_current_comm(comm.cast(), 16) };
+    if failed != 0 {
+        return 0;
+    }
+    // SAFETY: just written.
+    let (first, second) = unsafe { (*comm, *comm.add(1)) };
+    s.header.kind = EventKind::Waker as u8;
+    s.header.tgid = 0;
+    s.header.stack = hash::finish(hash::fold(hash::fold(1, first), second));
+    let stack = s.header.stack;
+    finish_waker(SLOT_WAKING);
+    stack
+}
+
+/// Whether an interrupt runs on the current thread's CPU, which has nothing to do with it.
+///
+/// Interrupts of the kernel run on a stack of the CPU, those of user code on the thread's own, which
+/// is empty then (`run_irq_on_irqstack_cond` in `arch/x86/include/asm/irq_stack.h`). So do those
+/// that the thread's own system call brings about, such as the delivery of what it sends to a
+/// socket of this host: that is its doing.
+#[inline(always)]
+fn is_interrupt(s: &mut Scratch) -> bool {
+    let Some([_, _, syscall]) = entry_words() else {
+        // A kernel thread.
+        return false;
+    };
+    if (syscall as i64) < 0 {
+        return true;
+    }
+    let mut here = 0u64;
+    // An address is a number where it was stored.
+    s.walk.frame = (&raw mut here) as u64;
+    let here = unsafe { core::ptr::read_volatile(&raw const s.walk.frame) };
+    // SAFETY: a helper without arguments, and a field of what it gives.
+    let stack: Option<u64> =
+        unsafe { read_kernel(bpf_get_current_task() + TASK_STACK.load() as u64) };
+    let own = stack.is_some_and(|stack| here.wrapping_sub(stack) < STACK_BYTES.load());
+    if own {
+        return false;
+    }
+    let kind = syscall_kind(if syscall > 0xffff {
+        0xffff
+    } else {
+        syscall as u16
+    });
+    kind != SyscallKind::Network as u8 && kind != SyscallKind::Descriptor as u8
+}

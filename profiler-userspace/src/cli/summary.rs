@@ -1,0 +1,129 @@
+//! What is said at the end of a recording.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use profiler_common::counter::{Class, Counter};
+
+use super::args::{Format, RecordArgs};
+use super::report::{gil, seconds, times, waits};
+use crate::output::text::one_line;
+use crate::record::{Recording, Stopped};
+
+/// A command line, short enough for a title.
+fn short(command: &str) -> String {
+    const MOST: usize = 80;
+    let mut short = one_line(command);
+    if let Some((end, _)) = short.char_indices().nth(MOST) {
+        short.truncate(end);
+        short.push('…');
+    }
+    short
+}
+
+pub(super) fn describe(recording: &Recording) -> String {
+    let version = recording
+        .version
+        .map_or_else(String::new, |version| format!(", Python {version}"));
+    format!(
+        "process {} ({}){version}",
+        recording.pid,
+        short(&recording.command)
+    )
+}
+
+/// What is said at the end.
+pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> String {
+    let mut text = String::new();
+    let counters = &recording.counters;
+    if recording.mode.has_waits() {
+        text.push_str(&waits::lines(recording, args.gil));
+    }
+    text.push_str(&gil::lines(recording));
+    let total = recording.collector.profile.total();
+    let why = match recording.stopped {
+        Stopped::Duration => "",
+        Stopped::TargetExited => ", until it ended",
+        Stopped::Interrupted => ", until Control-C",
+        Stopped::Terminated => ", until SIGTERM",
+    };
+    // Writing to a string does not fail.
+    let _infallible = writeln!(
+        text,
+        "Recorded {} for {:.1} s{why}.",
+        describe(recording),
+        recording.elapsed.as_secs_f64()
+    );
+    let lost = counters.get(Counter::SamplesLost) + counters.get(Counter::OffCpuLost);
+    let truncated = counters.get(Counter::Truncated);
+    if recording.mode.has_waits() {
+        let _infallible = writeln!(
+            text,
+            "Stretches: {}, {} in all. Lost: {lost}. Truncated: {truncated}.",
+            counters.get(Counter::OffCpuStretches),
+            seconds(total),
+        );
+        text.push_str(&times::lines(recording));
+        let short = counters.get(Counter::OffCpuShort);
+        if short != 0 {
+            let _infallible = writeln!(
+                text,
+                "Left out as too short: {short}, {} in all.",
+                seconds(counters.get(Counter::OffCpuShortNs)),
+            );
+        }
+    } else {
+        let _infallible = writeln!(
+            text,
+            "Samples: {total}. Lost: {lost}. Truncated: {truncated}."
+        );
+    }
+    for (class, heading) in [(Class::Lost, "Missing"), (Class::Degraded, "Incomplete")] {
+        for (counter, value) in counters.of_class(class) {
+            let _infallible = writeln!(
+                text,
+                "{heading}: {} = {value}. {}",
+                counter.name(),
+                counter.meaning()
+            );
+        }
+    }
+    let no_python = counters.get(Counter::NoThreadState);
+    if no_python != 0 {
+        let name = Counter::NoThreadState.name();
+        let _infallible = writeln!(text, "Of threads without Python: {name} = {no_python}.");
+    }
+    if total == 0 {
+        let reason = if recording.mode.has_waits() {
+            "no thread of it waited, or none for as long as --off-cpu-min"
+        } else {
+            "it did not use the CPU for as long as a sampling period. To see where it waits: \
+             --off-cpu"
+        };
+        let _infallible = writeln!(text, "Nothing was recorded: {reason}.");
+    }
+    if let Some(tables) = &recording.tables {
+        let ready = tables.ready_in.map_or_else(String::new, |time| {
+            format!(", ready in {:.0} ms", time.as_secs_f64() * 1e3)
+        });
+        let _infallible = writeln!(
+            text,
+            "Unwind tables: {} files, {:.1} MB, {} rules{ready}.",
+            tables.files,
+            tables.bytes as f64 / 1e6,
+            tables.rules,
+        );
+    }
+    for note in &recording.notes {
+        let _infallible = writeln!(text, "Note: {note}.");
+    }
+    if let Some(error) = &recording.not_ready {
+        let _infallible = writeln!(text, "No Python names: {error}.");
+    }
+    let what = match args.format {
+        Format::Flamegraph => "Flame graph",
+        Format::Raw => "Folded stacks",
+    };
+    let _infallible = writeln!(text, "{what}: {}", path.display());
+    text
+}

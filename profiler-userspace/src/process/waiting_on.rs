@@ -1,0 +1,101 @@
+//! What a thread waits for that the kernel does not show to programs in time: one that waited already
+//! when a recording began.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use profiler_common::cause::{
+    ANON_INODE_MAGIC, Blocked, Cause, FileKind, NO_SYSCALL, SYSCALL_KINDS,
+};
+
+/// Why a thread in a state (a letter of `/proc/PID/stat`) waits, and the number of the system call
+/// that it waits in. `is_gil` tells whether a futex is one of the interpreter's lock.
+#[must_use]
+pub fn cause(
+    pid: u32,
+    tid: u32,
+    state: Option<char>,
+    is_gil: impl FnOnce(u64) -> bool,
+) -> (Cause, u16) {
+    let entered = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"));
+    let Some((syscall, args)) = entered.ok().as_deref().and_then(parse) else {
+        return (Cause::Other, NO_SYSCALL);
+    };
+    let blocked = Blocked {
+        state: match state {
+            Some('T') => 4,
+            Some('t') => 8,
+            Some('D') => 2,
+            _ => 1,
+        },
+        earlier: Cause::Other as u32,
+        jobctl: 0,
+        syscall,
+        args,
+    };
+    let number = blocked.number();
+    let kind = SYSCALL_KINDS.get(usize::from(number)).copied();
+    let cause = blocked.cause(kind.unwrap_or(0), |fd| file_kind(pid, fd), is_gil);
+    (cause, number)
+}
+
+/// `NUMBER ARGUMENT… STACK PC` in a system call, `-1 STACK PC` elsewhere; `running` tells nothing
+/// (`fs/proc/base.c`, `proc_pid_syscall`).
+fn parse(text: &str) -> Option<(i64, [u64; 2])> {
+    let mut words = text.split_whitespace();
+    let number: i64 = words.next()?.parse().ok()?;
+    if number < 0 {
+        return Some((number, [0; 2]));
+    }
+    let mut arg = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+    Some((number, [arg()?, arg()?]))
+}
+
+/// What a descriptor of a process is open at.
+fn file_kind(pid: u32, descriptor: u64) -> FileKind {
+    let path = format!("/proc/{pid}/fd/{}", descriptor & 0xffff_ffff);
+    let events = std::fs::read_link(&path)
+        .is_ok_and(|target| target.to_string_lossy().starts_with("anon_inode:"));
+    let mode = std::fs::metadata(&path).map_or(0, |data| data.mode());
+    FileKind::of_inode(mode, if events { ANON_INODE_MAGIC } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_writes() {
+        let futex = "202 0x7f1 0x89 0x0 0x7f2 0x0 0xffffffff 0x7ffe 0x7f3\n";
+        assert_eq!(parse(futex), Some((202, [0x7f1, 0x89])));
+        assert_eq!(parse("-1 0x7ffe 0x7f3\n"), Some((-1, [0, 0])));
+        assert_eq!(parse("running\n"), None);
+        assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn a_thread_of_our_own() {
+        let (reader, _writer) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let _waits = std::thread::spawn(move || {
+            // SAFETY: a system call without arguments.
+            sender.send(unsafe { libc::gettid() } as u32).expect("told");
+            std::io::Read::read(&mut { reader }, &mut [0]).expect("an end");
+        });
+        let pid = std::process::id();
+        let tid = receiver.recv().expect("a thread");
+        let state = || super::super::proc_file::thread_state(pid, tid);
+        while state() != Some('S') {
+            std::thread::yield_now();
+        }
+        let mut found = cause(pid, tid, state(), |_| false);
+        // It may have been in the channel still.
+        while found.0 == Cause::Lock {
+            found = cause(pid, tid, state(), |_| false);
+        }
+        let call = libc::SYS_recvfrom as u16;
+        assert!(
+            found == (Cause::Network, call) || found == (Cause::Network, libc::SYS_read as u16),
+            "{found:?}"
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! The interpreters' locks over a recording: how long threads waited for one, and who held it
+//! meanwhile.
+//!
+//! Each thread that is switched out says who held its lock then. One who lets it go wakes a thread
+//! that waits, or waits itself until another has it (`drop_gil` in `Python/ceval_gil.c`), and one who
+//! waits looks again every 5 ms, so that while anybody waits, no change passes by for long.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// What was seen of one lock and not counted yet: at most so many waits.
+const PENDING: usize = 1 << 16;
+/// Waits that began earlier than this before the newest, in nanoseconds, and have not been told, are
+/// rare: a wait lasts 5 ms at most if the interpreter gets a CPU.
+const SETTLED_AFTER_NS: u64 = 1_000_000_000;
+
+/// A thread that may hold the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Holder {
+    /// Nobody.
+    Free,
+    /// A thread.
+    Thread(u32),
+    /// A thread state that belongs to no thread that was seen.
+    Unknown,
+}
+
+/// One lock over the recording. Times are `CLOCK_MONOTONIC`, in nanoseconds.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    /// Who held it, when.
+    seen: Vec<(u64, Holder)>,
+    /// From when to when somebody waited.
+    waits: Vec<(u64, u64)>,
+    /// Who held it at the end of what was counted.
+    last: Option<Holder>,
+    counted_to: u64,
+    newest: u64,
+    /// How long anybody waited for it.
+    pub wanted_ns: u64,
+    /// How long each held it meanwhile.
+    pub held_while_wanted: BTreeMap<Holder, u64>,
+    /// How long each thread waited for it.
+    pub waited: BTreeMap<u32, u64>,
+}
+
+impl Timeline {
+    /// Somebody saw at `now_ns` who held the lock.
+    pub fn see(&mut self, now_ns: u64, holder: Holder) {
+        self.seen.push((now_ns, holder));
+        self.newest = self.newest.max(now_ns);
+    }
+
+    /// A thread waited for the lock.
+    pub fn wait(&mut self, tid: u32, from_ns: u64, to_ns: u64) {
+        *self.waited.entry(tid).or_default() += to_ns.saturating_sub(from_ns);
+        self.waits.push((from_ns, to_ns));
+        self.newest = self.newest.max(to_ns);
+        if self.waits.len() >= PENDING || self.seen.len() >= 4 * PENDING {
+            let newest = self.newest;
+            self.count(newest.saturating_sub(SETTLED_AFTER_NS));
+            if self.waits.len() >= PENDING {
+                self.count(newest);
+            }
+        }
+    }
+
+    /// Nothing more will come.
+    pub fn finish(&mut self) {
+        self.count(u64::MAX);
+    }
+
+    /// Counts all up to `to`.
+    fn count(&mut self, to: u64) {
+        self.seen.sort_by_key(|(at, _)| *at);
+        self.waits.sort_unstable();
+        let mut later = Vec::new();
+        let mut covered = self.counted_to;
+        let mut seen = self.seen.iter().copied().peekable();
+        let mut holder = self.last;
+        for (from, until) in self.waits.drain(..) {
+            if until > to {
+                later.push((from.max(to), until));
+            }
+            // What was counted already is not counted again: neither of this lock's waits at one
+            // time, nor of one that is told late.
+            let mut at = from.max(covered);
+            let end = until.min(to);
+            while at < end {
+                while let Some((_, next)) = seen.next_if(|(when, _)| *when <= at) {
+                    holder = Some(next);
+                }
+                let change = seen.peek().map_or(end, |(when, _)| (*when).min(end));
+                let length = change - at;
+                self.wanted_ns += length;
+                let who = holder.unwrap_or(Holder::Unknown);
+                *self.held_while_wanted.entry(who).or_default() += length;
+                at = change;
+            }
+            covered = covered.max(end);
+        }
+        self.waits = later;
+        let settled = self.seen.partition_point(|(when, _)| *when <= to);
+        if let Some((_, last)) = settled.checked_sub(1).and_then(|last| self.seen.get(last)) {
+            self.last = Some(*last);
+        }
+        self.seen.drain(..settled);
+        self.counted_to = self.counted_to.max(covered);
+    }
+}
+
+/// All locks of a recording, and whose thread states are whose.
+#[derive(Debug, Default)]
+pub struct Gils {
+    by_address: HashMap<u64, Timeline>,
+    threads: HashMap<u64, u32>,
+}
+
+impl Gils {
+    /// A thread state is a thread's.
+    pub fn meet(&mut self, tstate: u64, tid: u32) {
+        if tstate != 0 {
+            self.threads.insert(tstate, tid);
+        }
+    }
+
+    /// A thread saw at `now_ns` that `holder` held the lock at `gil`; 0 is nobody.
+    pub fn see(&mut self, gil: u64, now_ns: u64, holder: u64) {
+        if gil == 0 {
+            return;
+        }
+        let holder = match (holder, self.threads.get(&holder)) {
+            (0, _) => Holder::Free,
+            (_, Some(tid)) => Holder::Thread(*tid),
+            (_, None) => Holder::Unknown,
+        };
+        self.by_address.entry(gil).or_default().see(now_ns, holder);
+    }
+
+    /// A thread waited for the lock at `gil`.
+    pub fn wait(&mut self, gil: u64, tid: u32, from_ns: u64, to_ns: u64) {
+        self.by_address
+            .entry(gil)
+            .or_default()
+            .wait(tid, from_ns, to_ns);
+    }
+
+    /// Nothing more will come.
+    pub fn finish(&mut self) {
+        for timeline in self.by_address.values_mut() {
+            timeline.finish();
+        }
+    }
+
+    /// The locks that somebody waited for, the most wanted first.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<&Timeline> {
+        let mut all: Vec<_> = self
+            .by_address
+            .values()
+            .filter(|timeline| timeline.wanted_ns != 0)
+            .collect();
+        all.sort_by_key(|timeline| std::cmp::Reverse(timeline.wanted_ns));
+        all
+    }
+
+    /// How many locks were seen.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.by_address.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn who_held_it_while_others_waited() {
+        let mut gil = Timeline::default();
+        // Told out of order, as threads are switched in.
+        gil.see(150, Holder::Thread(2));
+        gil.see(100, Holder::Thread(1));
+        gil.wait(2, 100, 150);
+        gil.wait(1, 150, 200);
+        gil.wait(3, 110, 180);
+        gil.see(180, Holder::Free);
+        gil.see(300, Holder::Thread(1));
+        gil.finish();
+        assert_eq!(gil.wanted_ns, 100);
+        assert_eq!(
+            gil.held_while_wanted,
+            BTreeMap::from([
+                (Holder::Thread(1), 50),
+                (Holder::Thread(2), 30),
+                (Holder::Free, 20)
+            ])
+        );
+        assert_eq!(gil.waited, BTreeMap::from([(1, 50), (2, 50), (3, 70)]));
+    }
+
+    #[test]
+    fn thread_states_are_of_threads() {
+        let mut gils = Gils::default();
+        gils.meet(0x100, 7);
+        gils.see(1, 10, 0x100);
+        gils.wait(1, 8, 10, 30);
+        gils.see(1, 20, 0x200);
+        gils.see(0, 20, 0x200);
+        gils.finish();
+        let wanted = gils.wanted();
+        assert_eq!(wanted.len(), 1);
+        assert_eq!(
+            wanted[0].held_while_wanted,
+            BTreeMap::from([(Holder::Thread(7), 10), (Holder::Unknown, 10)])
+        );
+    }
+
+    proptest! {
+        /// Counted in pieces is the same as counted at once.
+        #[test]
+        fn pieces(
+            waits in proptest::collection::vec((0..1000u64, 1..50u64, 1..5u32), 0..60),
+            seen in proptest::collection::vec((0..1000u64, 0..4u32), 0..60),
+            cut in 0..1000u64,
+        ) {
+            let whole = |cut: Option<u64>| {
+                let mut gil = Timeline::default();
+                for (at, tid) in &seen {
+                    gil.see(*at, if *tid == 0 { Holder::Free } else { Holder::Thread(*tid) });
+                }
+                for (from, length, tid) in &waits {
+                    gil.wait(*tid, *from, from + length);
+                }
+                if let Some(cut) = cut {
+                    gil.count(cut);
+                }
+                gil.finish();
+                (gil.wanted_ns, gil.held_while_wanted, gil.waited)
+            };
+            let (wanted, held, waited) = whole(None);
+            prop_assert_eq!(held.values().sum::<u64>(), wanted);
+            let mut covered = std::collections::BTreeSet::new();
+            for (from, length, _) in &waits {
+                covered.extend(*from..from + length);
+            }
+            prop_assert_eq!(covered.len() as u64, wanted);
+            prop_assert_eq!(whole(Some(cut)), (wanted, held, waited));
+        }
+    }
+}
