@@ -5,15 +5,16 @@ use std::collections::{BTreeSet, HashMap};
 use profiler_common::cause::Cause;
 use profiler_common::counter::Counter;
 use profiler_common::event::{
-    EVENT_HOLDS_GIL, EVENT_SINCE_BEFORE, EventHeader, EventKind, OffCpuRecord, Wait,
+    EVENT_HANDS_GIL_OVER, EVENT_HOLDS_GIL, EVENT_SINCE_BEFORE, EventHeader, EventKind,
+    OffCpuRecord, Wait,
 };
-use profiler_common::thread::{STACK_UNKNOWN, WAKER_INTERRUPT};
+use profiler_common::thread::{STACK_UNKNOWN, WAKER_INTERRUPT, WAKER_UNKNOWN};
 use profiler_common::unwind::UnwindStatus;
 use profiler_common::walk::WalkStatus;
 
 use super::accounts::Accounts;
 use super::blame::Blame;
-use super::gil::Gils;
+use super::gil::{Gils, Holder};
 use super::names::Unnamed;
 use super::profile::{Doing, Key, Profile, Unit, Waker};
 use super::snapshot::Snapshot;
@@ -199,14 +200,11 @@ impl Collector {
         self.off_with_gil_ns += if holds_gil { length } else { 0 };
         let begin = header.time_ns.saturating_sub(length);
         self.gils.meet(wait.tstate, tid, wait.gil);
-        self.gils.see(wait.gil, begin, wait.gil_holder);
+        let holder = self.gils.holder(wait.gil_holder);
+        self.gils.see(wait.gil, begin, holder);
         if cause == Cause::Gil {
             self.gils.wait(wait.gil, tid, begin, begin + blocked);
-            if wait.waker_stack != WAKER_INTERRUPT {
-                // It was not a timer that ended it, so the lock was free, and is this thread's. If
-                // another took it first, this one waits again at once, and sees that.
-                self.gils.see(wait.gil, header.time_ns, wait.tstate);
-            }
+            self.see_gil_change(&header, &wait, begin + blocked);
         }
         if !self.keep.waits {
             return;
@@ -234,10 +232,38 @@ impl Collector {
         }
     }
 
+    /// What the end of a wait for the interpreter's lock says of who has it: at `woken_ns` somebody
+    /// let it go, and the thread takes it when it runs. If another is faster, the thread waits again
+    /// at once, and sees that.
+    fn see_gil_change(&mut self, header: &EventHeader, wait: &Wait, woken_ns: u64) {
+        // By a timer, or not at all: nothing changed.
+        if wait.waker_tid == 0 {
+            return;
+        }
+        if header.flags & EVENT_HANDS_GIL_OVER != 0 {
+            let taker = Holder::Thread(wait.waker_tid);
+            self.gils.change(wait.gil, woken_ns, taker);
+            return;
+        }
+        self.gils.change(wait.gil, woken_ns, Holder::Free);
+        let own = Holder::Thread(header.tid);
+        self.gils.change(wait.gil, header.time_ns, own);
+    }
+
     /// Who ended a wait, as far as it is told apart.
     fn waker(&self, cause: Cause, wait: &Wait) -> Waker {
         // One who waits for the interpreter's lock looks again now and then: a timer's doing.
         if cause == Cause::Gil && wait.waker_stack == WAKER_INTERRUPT {
+            return Waker::default();
+        }
+        if wait.waker_stack == WAKER_INTERRUPT {
+            // Whom it interrupted has nothing to do with it.
+            return Waker {
+                stack: WAKER_INTERRUPT,
+                ..Waker::default()
+            };
+        }
+        if wait.waker_stack == WAKER_UNKNOWN {
             return Waker::default();
         }
         Waker {

@@ -201,12 +201,7 @@ impl Profile {
                 parts.push(cause.frame().to_owned());
                 if show.wakers && waker.is_known() {
                     parts.push(WOKEN_BY.to_owned());
-                    let mut frames = frames_of(stacks, waker.stack);
-                    frames.reverse();
-                    parts.extend(frames);
-                    if waker.tid != 0 {
-                        parts.push(thread_frame(waker.tid, &thread_name));
-                    }
+                    parts.extend(waker_frames(stacks, waker, &thread_name));
                 }
             }
             *lines.entry(parts.join(";")).or_default() += self.of(weight);
@@ -235,6 +230,23 @@ fn thread_frame(tid: u32, thread_name: impl Fn(u32) -> Option<String>) -> String
         Some(name) => format!("thread ({tid}): {}", clean(&name)),
         None => format!("thread ({tid})"),
     }
+}
+
+/// Who ended a wait, from the leaf to the root: it stands on its head on what it ended.
+fn waker_frames(
+    stacks: &Stacks,
+    waker: Waker,
+    thread_name: impl Fn(u32) -> Option<String>,
+) -> Vec<String> {
+    if let Some(name) = stacks.process(waker.stack) {
+        return vec![format!("process ({}): {}", waker.tgid, clean(name))];
+    }
+    let mut frames = frames_of(stacks, waker.stack);
+    frames.reverse();
+    if waker.tid != 0 {
+        frames.push(thread_frame(waker.tid, thread_name));
+    }
+    frames
 }
 
 /// The frames of a stack as text, from the root to the leaf.
@@ -266,6 +278,7 @@ pub(crate) fn text(frame: &FrameText) -> String {
             format!("{} ({})", clean(name), clean(file))
         }
         FrameText::Native(text) => clean(text),
+        FrameText::Process(name) => format!("process {}", clean(name)),
         FrameText::Marker(marker) => (*marker).to_owned(),
     }
 }
