@@ -33,6 +33,8 @@ pub struct Keep {
     pub waits: bool,
     /// Who ends waits is told apart by thread.
     pub wakers: bool,
+    /// Threads have names.
+    pub names: bool,
 }
 
 /// The state of a recording.
@@ -279,7 +281,7 @@ impl Collector {
     }
 
     fn meet(&mut self, tid: u32) {
-        if self.named.insert(tid) {
+        if self.keep.names && self.named.insert(tid) {
             self.unnamed.insert(tid, 0);
         }
     }

@@ -74,6 +74,9 @@ impl Timeline {
             holder,
         });
         self.newest = self.newest.max(at_ns);
+        if self.seen.len() >= 4 * PENDING {
+            self.count(self.newest.saturating_sub(SETTLED_AFTER_NS));
+        }
     }
 
     /// A thread waited for the lock.
@@ -81,11 +84,11 @@ impl Timeline {
         *self.waited.entry(tid).or_default() += to_ns.saturating_sub(from_ns);
         self.waits.push((from_ns, to_ns));
         self.newest = self.newest.max(to_ns);
-        if self.waits.len() >= PENDING || self.seen.len() >= 4 * PENDING {
-            let newest = self.newest;
-            self.count(newest.saturating_sub(SETTLED_AFTER_NS));
+        if self.waits.len() >= PENDING {
+            self.count(self.newest.saturating_sub(SETTLED_AFTER_NS));
+            // More in one second than that: what is told later is counted late.
             if self.waits.len() >= PENDING {
-                self.count(newest);
+                self.count(self.newest);
             }
         }
     }
