@@ -433,7 +433,7 @@ mod tests {
         assert_eq!((record.wait.waker_stack, record.wait.waker_tid), (77, 8));
         let mut record = OffCpuRecord::EMPTY;
         thread.switched_out(3000, 1070, &mut record);
-        let (_, record) = switched_in(&mut thread, 4000, 1070);
+        let (_, mut record) = switched_in(&mut thread, 4000, 1070);
         let stale = (record.wait.waker_stack, record.wait.waker_tid);
         assert_eq!(stale, (WAKER_UNKNOWN, 0));
         // Woken while it ran, it waited for something else later.
