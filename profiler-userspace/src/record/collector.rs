@@ -14,7 +14,7 @@ use profiler_common::walk::WalkStatus;
 
 use super::accounts::Accounts;
 use super::blame::Blame;
-use super::gil::{Gils, Holder};
+use super::gil::{Gils, Holder, Train, Trains};
 use super::names::Unnamed;
 use super::profile::{Doing, Key, Profile, Unit, Waker};
 use super::snapshot::Snapshot;
@@ -64,6 +64,7 @@ pub struct Collector {
     pub blame: Blame,
     /// When the first sample or stretch was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: Option<u64>,
+    trains: Trains,
     named: BTreeSet<u32>,
     keep: Keep,
 }
@@ -85,6 +86,7 @@ impl Collector {
             gils: Gils::default(),
             blame: Blame::default(),
             first_ns: None,
+            trains: Trains::default(),
             named: BTreeSet::new(),
             keep,
         }
@@ -124,6 +126,7 @@ impl Collector {
                 let (on_ns, off_ns) = (header.value, header.stack);
                 self.accounts.end(header.tid, header.time_ns, on_ns, off_ns);
                 self.blame.end(header.tid);
+                self.trains.end(header.tid);
             }
             Some(EventKind::Native) => self.stacks.expect(
                 header.stack,
@@ -219,7 +222,12 @@ impl Collector {
         };
         if blocked != 0 {
             let waker = self.waker(cause, &wait);
-            let span = (begin, begin + blocked);
+            let end = begin + blocked;
+            let train = match cause {
+                Cause::Gil => self.trains.piece(tid, begin, end, wait.waker_tid == 0),
+                _ => Train::of_one(begin),
+            };
+            let span = (train.from_ns, end);
             self.blame
                 .wait(tid, cause, stack, span, waker, wait.waker_tid);
             let doing = Doing::Waiting {
@@ -227,7 +235,8 @@ impl Collector {
                 syscall,
                 waker,
             };
-            self.profile.stretch(Key { doing, ..key }, blocked);
+            let key = Key { doing, ..key };
+            self.profile.piece(key, blocked, train.before_ns);
         }
         if queued != 0 {
             self.profile.stretch(key, queued);
