@@ -83,7 +83,7 @@ fn waker_stack(ctx: *mut core::ffi::c_void, waker: u64, now: u64) -> u64 {
         count::one(Counter::Internal);
         return 0;
     };
-    if waker as u32 == 0 || is_interrupt(s) {
+    if waker as u32 == 0 || is_interrupt(ctx, s) {
         return WAKER_INTERRUPT;
     }
     s.header = EventHeader {
@@ -148,7 +148,7 @@ fn of_another_process(s: &mut Scratch) -> u64 {
 /// that the thread's own system call brings about, such as the delivery of what it sends to a
 /// socket of this host: that is its doing.
 #[inline(always)]
-fn is_interrupt(s: &mut Scratch) -> bool {
+fn is_interrupt(ctx: *const core::ffi::c_void, s: &mut Scratch) -> bool {
     let Some([_, _, syscall]) = entry_words() else {
         // A kernel thread.
         return false;
@@ -156,9 +156,11 @@ fn is_interrupt(s: &mut Scratch) -> bool {
     if (syscall as i64) < 0 {
         return true;
     }
-    let mut here = 0u64;
-    // An address is a number where it was stored.
-    s.walk.frame = (&raw mut here) as u64;
+    // The tracepoint's arguments lie on the stack that is in use (kernel/trace/bpf_trace.c,
+    // bpf_trace_run1); the program's own may be elsewhere (from 6.13 on). An address is a number
+    // where it was stored.
+    s.walk.frame = ctx as u64;
+    // SAFETY: just written.
     let here = unsafe { core::ptr::read_volatile(&raw const s.walk.frame) };
     // SAFETY: a helper without arguments, and a field of what it gives.
     let stack: Option<u64> =

@@ -12,6 +12,7 @@ use profiler_common::unwind::UnwindStatus;
 use profiler_common::walk::WalkStatus;
 
 use super::accounts::Accounts;
+use super::blame::Blame;
 use super::gil::Gils;
 use super::names::Unnamed;
 use super::profile::{Doing, Key, Profile, Unit, Waker};
@@ -56,6 +57,8 @@ pub struct Collector {
     pub accounts: Accounts,
     /// The interpreters' locks.
     pub gils: Gils,
+    /// Who held up whom.
+    pub blame: Blame,
     /// When the first sample or stretch was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: Option<u64>,
     named: BTreeSet<u32>,
@@ -77,6 +80,7 @@ impl Collector {
             off_with_gil_ns: 0,
             accounts: Accounts::default(),
             gils: Gils::default(),
+            blame: Blame::default(),
             first_ns: None,
             named: BTreeSet::new(),
             keep,
@@ -116,6 +120,7 @@ impl Collector {
             Some(EventKind::ThreadEnd) => {
                 let (on_ns, off_ns) = (header.value, header.stack);
                 self.accounts.end(header.tid, header.time_ns, on_ns, off_ns);
+                self.blame.end(header.tid);
             }
             Some(EventKind::Native) => self.stacks.expect(
                 header.stack,
@@ -142,11 +147,12 @@ impl Collector {
     }
 
     fn sample(&mut self, header: &EventHeader) {
+        let holds_gil = header.flags & EVENT_HOLDS_GIL != 0;
         self.first_ns.get_or_insert(header.time_ns);
         *self.samples.entry(header.tid).or_default() += 1;
-        self.gils.meet(header.value, header.tid);
+        self.gils
+            .sample(header.value, header.tid, header.time_ns, holds_gil);
         self.accounts.sample(header.tid, header.time_ns);
-        let holds_gil = header.flags & EVENT_HOLDS_GIL != 0;
         self.samples_with_gil += u64::from(holds_gil);
         let tid = self.apart(header.tid);
         self.profile.sample(Key {
@@ -192,10 +198,15 @@ impl Collector {
         self.accounts.stretch(tid, header.time_ns, length, queued);
         self.off_with_gil_ns += if holds_gil { length } else { 0 };
         let begin = header.time_ns.saturating_sub(length);
-        self.gils.meet(wait.tstate, tid);
+        self.gils.meet(wait.tstate, tid, wait.gil);
         self.gils.see(wait.gil, begin, wait.gil_holder);
         if cause == Cause::Gil {
             self.gils.wait(wait.gil, tid, begin, begin + blocked);
+            if wait.waker_stack != WAKER_INTERRUPT {
+                // It was not a timer that ended it, so the lock was free, and is this thread's. If
+                // another took it first, this one waits again at once, and sees that.
+                self.gils.see(wait.gil, header.time_ns, wait.tstate);
+            }
         }
         if !self.keep.waits {
             return;
@@ -208,6 +219,9 @@ impl Collector {
         };
         if blocked != 0 {
             let waker = self.waker(cause, &wait);
+            let span = (begin, begin + blocked);
+            self.blame
+                .wait(tid, cause, stack, span, waker, wait.waker_tid);
             let doing = Doing::Waiting {
                 cause,
                 syscall,

@@ -2,8 +2,9 @@
 //! meanwhile.
 //!
 //! Each thread that is switched out says who held its lock then. One who lets it go wakes a thread
-//! that waits, or waits itself until another has it (`drop_gil` in `Python/ceval_gil.c`), and one who
-//! waits looks again every 5 ms, so that while anybody waits, no change passes by for long.
+//! that waits, or waits itself until another has it (`drop_gil` in `Python/ceval_gil.c`), one who is
+//! woken takes it, and one who waits looks again every 5 ms: while anybody waits, no change passes by
+//! for long.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -112,14 +113,35 @@ impl Timeline {
 #[derive(Debug, Default)]
 pub struct Gils {
     by_address: HashMap<u64, Timeline>,
-    threads: HashMap<u64, u32>,
+    threads: HashMap<u64, Owner>,
+}
+
+/// Whose a thread state is.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    tid: u32,
+    /// Its interpreter's lock; 0 where it was not seen.
+    gil: u64,
 }
 
 impl Gils {
-    /// A thread state is a thread's.
-    pub fn meet(&mut self, tstate: u64, tid: u32) {
+    /// A thread state is a thread's, and its lock is the one at `gil`.
+    pub fn meet(&mut self, tstate: u64, tid: u32, gil: u64) {
         if tstate != 0 {
-            self.threads.insert(tstate, tid);
+            self.threads.insert(tstate, Owner { tid, gil });
+        }
+    }
+
+    /// A thread ran at `now_ns`, and held its lock or did not.
+    pub fn sample(&mut self, tstate: u64, tid: u32, now_ns: u64, holds: bool) {
+        if tstate == 0 {
+            return;
+        }
+        let owner = self.threads.entry(tstate).or_insert(Owner { tid, gil: 0 });
+        owner.tid = tid;
+        let gil = owner.gil;
+        if holds {
+            self.see(gil, now_ns, tstate);
         }
     }
 
@@ -130,7 +152,7 @@ impl Gils {
         }
         let holder = match (holder, self.threads.get(&holder)) {
             (0, _) => Holder::Free,
-            (_, Some(tid)) => Holder::Thread(*tid),
+            (_, Some(owner)) => Holder::Thread(owner.tid),
             (_, None) => Holder::Unknown,
         };
         self.by_address.entry(gil).or_default().see(now_ns, holder);
@@ -203,7 +225,7 @@ mod tests {
     #[test]
     fn thread_states_are_of_threads() {
         let mut gils = Gils::default();
-        gils.meet(0x100, 7);
+        gils.meet(0x100, 7, 1);
         gils.see(1, 10, 0x100);
         gils.wait(1, 8, 10, 30);
         gils.see(1, 20, 0x200);

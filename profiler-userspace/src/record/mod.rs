@@ -3,9 +3,11 @@
 //! [`session`] drives; [`target`] knows the process and its Python; [`collector`] turns the
 //! kernel's records into weights of stacks; [`snapshot`] has the stacks of threads that were
 //! blocked before the recording began; [`profile`] is the result, [`accounts`] where each thread's
-//! time went, [`gil`] who held the interpreter's lock while others waited for it.
+//! time went, [`gil`] who held the interpreter's lock while others waited for it, [`blame`] who held up
+//! those that waited for other locks.
 
 pub mod accounts;
+pub mod blame;
 pub mod collector;
 pub mod gil;
 mod host_unwind;

@@ -74,7 +74,7 @@ fn holders(recording: &Recording, timeline: &Timeline) -> String {
     let held = timeline.held_while_wanted.iter();
     list(held.map(|(holder, ns)| {
         let who = match holder {
-            Holder::Free => "nobody yet".to_owned(),
+            Holder::Free => "nobody, as it changed hands".to_owned(),
             Holder::Thread(tid) => thread(recording, *tid),
             Holder::Unknown => "a thread that was not seen".to_owned(),
         };

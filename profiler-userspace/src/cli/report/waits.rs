@@ -9,7 +9,7 @@ use profiler_common::thread::WAKER_INTERRUPT;
 
 use super::{place, seconds};
 use crate::record::Recording;
-use crate::record::profile::{Doing, Waker};
+use crate::record::profile::Doing;
 
 /// Lines at most.
 const LINES: usize = 8;
@@ -20,7 +20,7 @@ struct Waits {
     ns: u64,
     count: u64,
     longest_ns: u64,
-    wakers: HashMap<Waker, u64>,
+    held_up: HashMap<u64, u64>,
     syscalls: HashMap<u16, u64>,
 }
 
@@ -40,25 +40,32 @@ fn holds_up(cause: Cause) -> bool {
 /// The lines, with a heading; nothing where nobody waited.
 pub(in crate::cli) fn lines(recording: &Recording, only_gil: bool) -> String {
     let mut places: HashMap<(Cause, String), Waits> = HashMap::new();
+    let mut stacks: HashMap<(Cause, u64), String> = HashMap::new();
     for (key, weight) in recording.collector.profile.weights() {
-        let Doing::Waiting {
-            cause,
-            syscall,
-            waker,
-        } = key.doing
-        else {
+        let Doing::Waiting { cause, syscall, .. } = key.doing else {
             continue;
         };
         if only_gil && !key.holds_gil {
             continue;
         }
         let place = place(recording, key.stack).unwrap_or_default();
+        stacks.insert((cause, key.stack), place.clone());
         let waits = places.entry((cause, place)).or_default();
         waits.ns += weight.ns;
         waits.count += weight.count;
         waits.longest_ns = waits.longest_ns.max(weight.longest_ns);
-        *waits.wakers.entry(waker).or_default() += weight.ns;
         *waits.syscalls.entry(syscall).or_default() += weight.ns;
+    }
+    for ((cause, stack), place) in stacks {
+        let (Some(waits), Some(held_up)) = (
+            places.get_mut(&(cause, place)),
+            recording.collector.blame.of(cause, stack),
+        ) else {
+            continue;
+        };
+        for (stack, ns) in held_up {
+            *waits.held_up.entry(*stack).or_default() += ns;
+        }
     }
     let mut all: Vec<_> = places.into_iter().collect();
     all.sort_by_key(|((cause, place), waits)| {
@@ -87,8 +94,8 @@ pub(in crate::cli) fn lines(recording: &Recording, only_gil: bool) -> String {
         {
             let _infallible = write!(text, ", in {call}()");
         }
-        if let Some(by) = ended_by(recording, waits) {
-            let _infallible = write!(text, ", ended by {by}");
+        if let Some(by) = held_up_by(recording, waits) {
+            let _infallible = write!(text, ", held up by {by}");
         }
         text.push('\n');
     }
@@ -108,16 +115,16 @@ fn syscall(number: u16) -> Option<&'static str> {
     syscalls::Sysno::new(usize::from(number)).map(|call| call.name())
 }
 
-/// Who ended most of a place's waits, where that is known and says something.
-fn ended_by(recording: &Recording, waits: &Waits) -> Option<String> {
+/// Who held up most of a place's waits, where that is known and says something.
+fn held_up_by(recording: &Recording, waits: &Waits) -> Option<String> {
     let mut by_place: HashMap<String, u64> = HashMap::new();
-    for (waker, ns) in &waits.wakers {
-        if waker.is_known() && waker.stack != WAKER_INTERRUPT {
-            let place = place(recording, waker.stack)?;
+    for (stack, ns) in &waits.held_up {
+        if *stack != WAKER_INTERRUPT {
+            let place = place(recording, *stack).unwrap_or_default();
             *by_place.entry(place).or_default() += ns;
         }
     }
     let (place, ns) = by_place.iter().max_by_key(|(place, ns)| (**ns, *place))?;
-    // Others ended more of it: no one to name.
+    // Others held up more of it: no one to name.
     (ns * 4 >= waits.ns).then(|| place.clone())
 }
