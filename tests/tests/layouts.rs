@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use gimli::{AttributeValue, EndianSlice, LittleEndian, UnitOffset};
 use object::{Object, ObjectSection};
-use profiler_common::layout::{EntryKind, FrameKind, NONE, WalkLayout, WitnessKind};
+use profiler_common::layout::{EntryKind, FrameKind, GilLayout, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 use pyscry::process::RemoteMemory;
-use pyscry::python::layout::{CodeCount, PythonLayout};
+use pyscry::python::layout::{CodeCount, GilPlace, PythonLayout};
 use pyscry::python::objects::ObjectLayout;
 use pyscry::python::{debug_offsets, locate, tables};
 use pyscry_tests::{Interpreter, Target, on_one};
@@ -22,7 +22,7 @@ type Unit<'data> = gimli::Unit<Slice<'data>>;
 type Entry<'a, 'data> = gimli::DebuggingInformationEntry<'a, 'a, Slice<'data>>;
 
 /// What is looked for.
-const STRUCTURES: [&str; 20] = [
+const STRUCTURES: [&str; 21] = [
     "PyASCIIObject",
     "PyBytesObject",
     "PyCodeObject",
@@ -43,6 +43,7 @@ const STRUCTURES: [&str; 20] = [
     "CFrame",
     "_PyInterpreterFrame",
     "_PyRuntimeState",
+    "_gil_runtime_state",
 ];
 
 /// The structures of one interpreter.
@@ -478,6 +479,54 @@ fn compare_walk(minor: u8, ours: &WalkLayout, s: &Structures<'_>, c: &mut Compar
     );
 }
 
+fn compare_gil(
+    minor: u8,
+    place: GilPlace,
+    ours: GilLayout,
+    s: &Structures<'_>,
+    c: &mut Comparison,
+) {
+    let field = |name: &str| s.near(&format!("_gil_runtime_state.{name}"));
+    match place {
+        GilPlace::Runtime(offset) => {
+            c.equal("ceval.gil", offset, s.at("_PyRuntimeState.ceval.gil"));
+            c.holds("one lock for all interpreters", minor <= 11);
+        }
+        GilPlace::Interpreter(offset) => {
+            c.equal("ceval.gil", offset, s.at("PyInterpreterState.ceval.gil"));
+            c.holds("a lock for each interpreter", minor >= 12);
+        }
+    }
+    let GilLayout {
+        at,
+        holder,
+        locked,
+        waits,
+        end,
+    } = ours;
+    c.equal("place of the lock's fields", at, 0);
+    c.equal("last_holder", holder, field("last_holder"));
+    c.equal("locked", locked, field("locked"));
+    c.equal("cond", waits, field("cond"));
+    let size = s.size("_gil_runtime_state");
+    c.equal("size of the lock", u64::from(end), size);
+    // `profiler_common::gil` reads both in one block of 16 bytes.
+    c.equal("locked behind last_holder", locked - holder, 8);
+    // From `cond` on there is nothing but what threads wait at.
+    let places = [
+        field("cond"),
+        field("mutex"),
+        field("switch_cond"),
+        field("switch_mutex"),
+    ];
+    c.holds("what is waited at is in order", places.is_sorted());
+    let others = ["interval", "last_holder", "locked", "switch_number"].map(field);
+    c.holds(
+        "what is not waited at comes before it",
+        others.iter().all(|other| *other < waits),
+    );
+}
+
 fn compare_objects(ours: &ObjectLayout, s: &Structures<'_>, c: &mut Comparison) {
     let ObjectLayout {
         minor,
@@ -537,10 +586,13 @@ fn compare(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut Compariso
         tstate_next,
         code_qualname,
         code_count,
+        gil,
+        gil_fields,
         ref objects,
         lines,
     } = *ours;
     compare_walk(minor, walk, s, c);
+    compare_gil(minor, gil, gil_fields, s, c);
     compare_objects(objects, s, c);
     c.equal("minor of objects", objects.minor, minor);
     c.holds(

@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: boots Debian's kernels in QEMU, without KVM; there every program must load,
-//! and a Python in a chroot is profiled on- and off-CPU, without and with native frames.
+//! and a Python in a chroot is profiled on- and off-CPU, without and with native frames, and with the
+//! causes of its waits.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::tools;
 
 mod apt;
+mod causes;
 mod cpio;
 mod folded;
 mod guest;
@@ -55,7 +57,7 @@ const KERNELS: [Kernel; 4] = [
     },
 ];
 
-/// Boot, four recordings and the end take a third of it.
+/// Boot, six recordings and the end take a third of it.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 
 /// Longer than a boot takes on any machine that is not overloaded.

@@ -51,7 +51,8 @@ pub(crate) fn share_of<'a>(
     Ok(share)
 }
 
-fn ends_in(frames: &[&str], functions: &[&str]) -> bool {
+/// Whether a stack ends in calls of `functions`.
+pub(crate) fn ends_in(frames: &[&str], functions: &[&str]) -> bool {
     let Some(from) = frames.len().checked_sub(functions.len()) else {
         return false;
     };

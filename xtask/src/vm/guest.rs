@@ -41,6 +41,11 @@ pub(crate) fn fetch(kernel: &Kernel) -> Result<Guest> {
         fetch_all(kernel, &guest)
             .with_context(|| format!("cannot get a guest of Debian {}", kernel.suite))?;
     }
+    // Each time, as the programs may need other modules than before. Only root can; without, the
+    // guest is only slower.
+    if tools::is_root()? {
+        compile(kernel, &guest)?;
+    }
     Ok(guest)
 }
 
@@ -72,11 +77,6 @@ fn fetch_all(kernel: &Kernel, guest: &Guest) -> Result<()> {
             symlink(Path::new("usr").join(dir), guest.root.join(dir))?;
         }
     }
-    // Only root can; without, the guest is only slower.
-    if tools::is_root()? {
-        compile(kernel, guest)?;
-    }
-
     // Newer suites have the kernel itself in a package of its own.
     let parts = apt.depends(image)?;
     let binary = parts
@@ -104,7 +104,8 @@ fn fetch_all(kernel: &Kernel, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// Starts the Python once, which writes what it compiles: that takes the guest seconds.
+/// Starts the Python with what the guest's programs import, which writes what it compiles: that
+/// takes the guest seconds.
 fn compile(kernel: &Kernel, guest: &Guest) -> Result<()> {
     // Compiled files have the time of their source, which is this in the guest.
     tools::output(Command::new("find").arg(&guest.root).args([
@@ -115,7 +116,7 @@ fn compile(kernel: &Kernel, guest: &Guest) -> Result<()> {
         "-S",
         "-E",
         "-c",
-        "import time",
+        "import fcntl, select, threading, time",
     ]))?;
     Ok(())
 }

@@ -14,8 +14,11 @@ use crate::tools;
 /// The first program that the kernel starts.
 const INIT: &str = include_str!("init.sh");
 
-/// What is profiled.
-const PROGRAM: &str = include_str!("program.py");
+/// What is profiled, by name.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("program.py", include_str!("program.py")),
+    ("waits.py", include_str!("waits.py")),
+];
 
 /// Where the Python is: pyscry must look for its files there.
 const CHROOT: &str = "guest";
@@ -46,7 +49,9 @@ pub(crate) fn write(path: &Path, pyscry: &Path, guest: &Guest, python: &str) -> 
         files.insert(name.display().to_string(), read(&root.join(file))?);
     }
 
-    files.insert(format!("{CHROOT}/program.py"), PROGRAM.as_bytes().to_vec());
+    for (name, program) in PROGRAMS {
+        files.insert(format!("{CHROOT}/{name}"), program.as_bytes().to_vec());
+    }
     let exe = PathBuf::from("usr/bin").join(python);
     let mut found = libraries::of(&guest.root, &exe)?;
     found.insert(exe.clone(), exe);

@@ -22,9 +22,9 @@ section() {
     echo "@@end $name $code"
 }
 
-# target MODE: starts the program, and waits until its stack is as it will stay.
+# target MODE [PROGRAM]: starts a program, and waits until its stack is as it will stay.
 target() {
-    $b chroot /guest /usr/bin/@PYTHON@ -S -E /program.py "$1" &
+    $b chroot /guest /usr/bin/@PYTHON@ -S -E "/${2:-program}.py" "$1" &
     pid=$!
     while [ ! -e "/guest/tmp/$1" ] && kill -0 $pid; do
         $b sleep 0.1
@@ -47,7 +47,12 @@ target sort
 section record-native-on-cpu /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/native-on-cpu \
     --native=all
 $b kill -9 $pid
-for profile in on-cpu off-cpu native-on-cpu native-off-cpu; do
+for mode in causes gil; do
+    target $mode waits
+    section record-$mode /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/$mode --wall --wakers
+    $b kill -9 $pid
+done
+for profile in on-cpu off-cpu native-on-cpu native-off-cpu causes gil; do
     section $profile $b cat /tmp/$profile
 done
 

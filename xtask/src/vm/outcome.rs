@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::causes::{self, Causes};
 use super::folded::{self, Share};
 use super::native;
 use super::qemu::Run;
@@ -39,6 +40,7 @@ pub(crate) struct Outcome {
     off_cpu: Share,
     native_on_cpu: Share,
     native_off_cpu: Share,
+    causes: Causes,
 }
 
 /// Reads a console; an error says what is not right.
@@ -59,11 +61,16 @@ pub(crate) fn judge(version: &str, python: &str, run: &Run) -> Result<Outcome> {
         section(run, &format!("record-{recording}"))?;
     }
     let on_cpu = folded::share(section(run, "on-cpu")?, &["outer", "middle", "leaf"])?;
-    let off_cpu = folded::share(section(run, "off-cpu")?, &["outer", "middle", "nap"])?;
+    let off_cpu = folded::share_of(section(run, "off-cpu")?, |frames| {
+        let place = before_cause(frames);
+        folded::ends_in(place, &["outer", "middle", "nap"])
+    })?;
     let lines = section(run, "native-on-cpu")?;
     let native_on_cpu = folded::share_of(lines, native::calls_through_c)?;
     let lines = section(run, "native-off-cpu")?;
-    let native_off_cpu = folded::share_of(lines, native::sleeps_in_kernel)?;
+    let native_off_cpu = folded::share_of(lines, |frames| {
+        native::sleeps_in_kernel(before_cause(frames))
+    })?;
     for (what, share, right_min) in [
         ("on-CPU", on_cpu, RIGHT_MIN),
         ("on-CPU with native frames", native_on_cpu, NATIVE_RIGHT_MIN),
@@ -90,6 +97,10 @@ pub(crate) fn judge(version: &str, python: &str, run: &Run) -> Result<Outcome> {
         );
         check(what, share, right_min)?;
     }
+    let causes = causes::judge(
+        [&section(run, "causes")?, &section(run, "record-causes")?],
+        [&section(run, "gil")?, &section(run, "record-gil")?],
+    )?;
     Ok(Outcome {
         kernel: release.to_owned(),
         python: python.to_owned(),
@@ -100,7 +111,17 @@ pub(crate) fn judge(version: &str, python: &str, run: &Run) -> Result<Outcome> {
         off_cpu,
         native_on_cpu,
         native_off_cpu,
+        causes,
     })
+}
+
+/// The frames of a stack that waits, without what it waits for.
+fn before_cause<'a>(frames: &'a [&'a str]) -> &'a [&'a str] {
+    match frames {
+        [before @ .., "[sleep]" | "[run queue]"] => before,
+        // No other cause is right.
+        _ => &[],
+    }
 }
 
 fn check(what: &str, share: Share, right_min: f64) -> Result<()> {
@@ -191,6 +212,23 @@ pub(crate) fn tables(outcomes: &[Outcome]) -> String {
             format!("{:.1} %", outcome.native_off_cpu.percent()),
         ]);
     }
+    let mut waits = vec![
+        ["waits, the least right", "cause", "waker", "GIL", "missing"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for outcome in outcomes {
+        let Causes {
+            right,
+            woken,
+            gil,
+            gap,
+        } = outcome.causes;
+        let mut row = vec![outcome.kernel.clone()];
+        row.extend([right, woken, gil].map(|percent| format!("{percent:.1} %")));
+        row.push(format!("{gap:.2} %"));
+        waits.push(row);
+    }
     let names: BTreeSet<&String> = outcomes
         .iter()
         .flat_map(|outcome| outcome.programs.keys())
@@ -214,7 +252,8 @@ pub(crate) fn tables(outcomes: &[Outcome]) -> String {
     if outcomes.is_empty() {
         return String::new();
     }
-    format!("\n{}\n{}", aligned(&rows), aligned(&verified))
+    let [rows, waits, verified] = [rows, waits, verified].map(|rows| aligned(&rows));
+    format!("\n{rows}\n{waits}\n{verified}")
 }
 
 /// Rows as lines, columns under each other.
