@@ -57,6 +57,9 @@ pub const EVENT_BY_FRAME_POINTER: u8 = 2;
 /// The thread held the interpreter's lock.
 pub const EVENT_HOLDS_GIL: u8 = 4;
 
+/// The thread let the interpreter's lock go, and waits until another has taken it.
+pub const EVENT_HANDS_GIL_OVER: u8 = 8;
+
 /// Bytes of a process's name in the kernel (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 
@@ -74,7 +77,7 @@ pub struct Wait {
     pub gil_holder: u64,
     /// Hash of the stack of the one who woke the thread, or a `thread::WAKER_*`.
     pub waker_stack: u64,
-    /// Its process, in the initial pid namespace.
+    /// Its process, in the initial pid namespace; 0 where nobody did, or it is not known.
     pub waker_tgid: u32,
     /// Its thread.
     pub waker_tid: u32,

@@ -65,6 +65,17 @@ pub fn waits_at(layout: &GilLayout, gil: u64, address: u64) -> bool {
     gil != 0 && offset >= layout.waits as u64 && offset < layout.end as u64
 }
 
+/// Bytes of a condition and a mutex, in both C libraries on x86_64.
+const CONDITION_AND_MUTEX: u64 = 48 + 40;
+
+/// Of a futex that [`waits_at`], whether it is waited at by the one who let the lock go, until
+/// another has taken it (`switch_cond` and `switch_mutex`).
+#[inline(always)]
+#[must_use]
+pub fn hands_over(layout: &GilLayout, gil: u64, address: u64) -> bool {
+    address.wrapping_sub(gil) >= layout.waits as u64 + CONDITION_AND_MUTEX
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -151,5 +162,7 @@ mod tests {
             assert_eq!(waits_at(&layout, 0x1000, address), expected, "{address:x}");
         }
         assert!(!waits_at(&layout, 0, 0x30), "not known");
+        assert!(!hands_over(&layout, 0x1000, 0x1074));
+        assert!(hands_over(&layout, 0x1000, 0x1078));
     }
 }

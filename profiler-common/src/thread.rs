@@ -30,6 +30,10 @@ pub const WAKER_UNKNOWN: u64 = 0;
 /// In place of a waker's stack: an interrupt, such as a timer's or a device's.
 pub const WAKER_INTERRUPT: u64 = 3;
 
+/// A thread may be woken while its CPU has not finished to switch from it: at most so long before the
+/// switch is told, in nanoseconds.
+const WAKES_BEFORE_NS: u64 = 50_000;
+
 /// Slots of the map `TRACKED`, a power of two: a thread's is its tid modulo this.
 pub const TRACKED_SLOTS: usize = 1 << 14;
 
@@ -234,8 +238,11 @@ impl ThreadEntry {
         wait.tstate = if off { self.tstate } else { 0 };
         wait.gil = if off { self.gil } else { 0 };
         wait.gil_holder = if off { self.gil_holder } else { 0 };
-        // One who woke it before it was last switched in woke it from another wait.
-        let woken = cause != Cause::RunQueue as u8 && self.waker_ns > self.in_ns;
+        // One who woke it before it was last switched in woke it from another wait, and one who did
+        // long before it was switched out woke one that ran.
+        let woken = cause != Cause::RunQueue as u8
+            && self.waker_ns > self.in_ns
+            && self.waker_ns + WAKES_BEFORE_NS > self.since_ns;
         wait.waker_stack = if woken {
             self.waker_stack
         } else {
@@ -426,9 +433,14 @@ mod tests {
         assert_eq!((record.wait.waker_stack, record.wait.waker_tid), (77, 8));
         let mut record = OffCpuRecord::EMPTY;
         thread.switched_out(3000, 1070, &mut record);
-        let (_, record) = switched_in(&mut thread, 4000, 1070);
+        let (_, mut record) = switched_in(&mut thread, 4000, 1070);
         let stale = (record.wait.waker_stack, record.wait.waker_tid);
         assert_eq!(stale, (WAKER_UNKNOWN, 0));
+        // Woken while it ran, it waited for something else later.
+        thread.waker_ns = 4100;
+        thread.switched_out(4200 + WAKES_BEFORE_NS, 1070, &mut record);
+        let (_, record) = switched_in(&mut thread, 4300 + WAKES_BEFORE_NS, 1070);
+        assert_eq!(record.wait.waker_stack, WAKER_UNKNOWN);
     }
 
     #[test]

@@ -92,6 +92,9 @@ unsafe fn of_descriptor(descriptor: u64) -> Option<FileKind> {
     }
 }
 
+/// Where [`blocked_cause`] says that the thread hands the interpreter's lock over.
+pub const HANDS_OVER_BIT: u32 = 24;
+
 /// Why the current thread, whose walk is in the scratch of `slot`, waits: a [`Cause`], and above its
 /// 8 bits the number of the system call. `state` is the task's, `earlier` the cause of its last
 /// wait.
@@ -117,5 +120,6 @@ pub extern "C" fn blocked_cause(slot: u32, state: u32, jobctl: u64, earlier: u32
         |descriptor| FileKind::from_u32(file_kind(descriptor & 0xffff_ffff)),
         |futex| gil::waits_at(&layout, address, futex),
     );
-    cause as u32 | (number as u32) << 8
+    let hands_over = cause as u32 == Cause::Gil as u32 && gil::hands_over(&layout, address, first);
+    cause as u32 | (number as u32) << 8 | (hands_over as u32) << HANDS_OVER_BIT
 }

@@ -12,10 +12,12 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::cause::{Cause, NO_SYSCALL};
 use profiler_common::counter::Counter;
-use profiler_common::event::{EVENT_HOLDS_GIL, EventHeader, EventKind, OffCpuRecord};
+use profiler_common::event::{
+    EVENT_HANDS_GIL_OVER, EVENT_HOLDS_GIL, EventHeader, EventKind, OffCpuRecord,
+};
 use profiler_common::thread::ThreadEntry;
 
-use crate::cause::blocked_cause;
+use crate::cause::{HANDS_OVER_BIT, blocked_cause};
 use crate::count;
 use crate::emit::{finish_sample, send_wait};
 use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_JOBCTL, TASK_PID, TASK_RAN, TASK_STATE};
@@ -166,7 +168,8 @@ fn switched_out(
     thread.syscall = (cause >> 8) as u16;
     thread.generation = s.header.generation;
     thread.stack = s.header.stack;
-    thread.flags = s.header.flags & EVENT_HOLDS_GIL;
+    let hands_over = (cause >> HANDS_OVER_BIT & 1) as u8 * EVENT_HANDS_GIL_OVER;
+    thread.flags = s.header.flags & EVENT_HOLDS_GIL | hands_over;
     thread.tstate = s.walk.tstate;
     thread.gil = s.gil.address;
     thread.gil_holder = s.gil.holder;

@@ -18,7 +18,7 @@ use profiler_common::cause::{Cause, SyscallKind};
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind};
 use profiler_common::hash;
-use profiler_common::thread::WAKER_INTERRUPT;
+use profiler_common::thread::{WAKER_INTERRUPT, WAKER_UNKNOWN};
 
 use crate::cause::{entry_words, read_kernel, syscall_kind};
 use crate::count;
@@ -60,14 +60,27 @@ pub fn thread_waking(ctx: BtfTracePointContext) -> i32 {
     let thread = unsafe { &mut *thread };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    // What ends a sleep is a timer, and that is no news.
-    if thread.cause == Cause::Sleep as u8 || now.wrapping_sub(thread.since_ns) < WAKER_MIN_NS.load()
-    {
+    // What ends a sleep is a timer, and that is no news. Of the interpreter's lock all changes are
+    // of interest, of other waits the stack of who ended them, if it is worth its cost.
+    let short = now.wrapping_sub(thread.since_ns) < WAKER_MIN_NS.load();
+    let cause = thread.cause;
+    if cause == Cause::Sleep as u8 || (short && cause != Cause::Gil as u8) {
         return 0;
     }
     // SAFETY: a helper without arguments.
-    let waker = unsafe { bpf_get_current_pid_tgid() };
-    thread.waker_stack = waker_stack(ctx.as_ptr(), waker, now);
+    let mut waker = unsafe { bpf_get_current_pid_tgid() };
+    let Some(s) = scratch(SLOT_WAKING) else {
+        count::one(Counter::Internal);
+        return 0;
+    };
+    thread.waker_stack = if waker as u32 == 0 || is_interrupt(ctx.as_ptr(), s) {
+        waker = 0;
+        WAKER_INTERRUPT
+    } else if short {
+        WAKER_UNKNOWN
+    } else {
+        waker_stack(ctx.as_ptr(), s, waker, now)
+    };
     thread.waker_tgid = (waker >> 32) as u32;
     thread.waker_tid = waker as u32;
     // Last: it makes the others count.
@@ -77,15 +90,8 @@ pub fn thread_waking(ctx: BtfTracePointContext) -> i32 {
 
 /// The stack of the current thread, which wakes another: its hash, or what stands for it.
 #[inline(always)]
-fn waker_stack(ctx: *mut core::ffi::c_void, waker: u64, now: u64) -> u64 {
+fn waker_stack(ctx: *mut core::ffi::c_void, s: &mut Scratch, waker: u64, now: u64) -> u64 {
     let tgid = (waker >> 32) as u32;
-    let Some(s) = scratch(SLOT_WAKING) else {
-        count::one(Counter::Internal);
-        return 0;
-    };
-    if waker as u32 == 0 || is_interrupt(ctx, s) {
-        return WAKER_INTERRUPT;
-    }
     s.header = EventHeader {
         kind: EventKind::Stack as u8,
         status: 0,

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: three pictures of a bundled example service.
+//! `cargo xtask demo`: four pictures of a bundled example service.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// Interpreter of the service [default: python3].
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Seconds of each of the three recordings.
+    /// Seconds of each of the four recordings.
     #[arg(long, default_value_t = 5)]
     seconds: u32,
     /// Directory of the pictures.
@@ -31,10 +31,12 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let service = Service::start(&python)?;
     let on_cpu = dir.join("demo-on-cpu.svg");
     let off_cpu = dir.join("demo-off-cpu.svg");
+    let wall = dir.join("demo-wall.svg");
     let native = dir.join("demo-native.svg");
     for (picture, options) in [
         (&on_cpu, &[][..]),
         (&off_cpu, &["--off-cpu"][..]),
+        (&wall, &["--wall"][..]),
         (&native, &["--native"][..]),
     ] {
         let mut command = run::as_root(&pyscry)?;
@@ -55,10 +57,11 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     println!("\nOpen in a browser:");
     println!("  where the CPU time goes  {}", on_cpu.display());
     println!("  where the threads wait   {}", off_cpu.display());
+    println!("  all of the time          {}", wall.display());
     println!("  with native code         {}", native.display());
     println!(
-        "In the second, price_of waits for a lock: refresh_prices holds it while it sleeps in \
-         ask_supplier."
+        "In the second and third, price_of waits for a lock: refresh_prices holds it while it \
+         sleeps in ask_supplier."
     );
     Ok(())
 }

@@ -14,7 +14,8 @@ use super::summary::{describe, summary};
 use crate::bpf::LoadError;
 use crate::bpf::object::IS_STALE;
 use crate::output::file::OutputFile;
-use crate::output::{flamegraph, folded, text::one_line};
+use crate::output::flamegraph::{self, Subject};
+use crate::output::{folded, text::one_line};
 use crate::privilege;
 use crate::record::options::{Sampling, Waits};
 use crate::record::session::Progress;
@@ -219,7 +220,12 @@ fn write(args: &RecordArgs, recording: &Recording, file: &mut OutputFile) -> any
         Format::Flamegraph => {
             let title = title();
             let subtitle = subtitle(args, recording);
-            let svg = flamegraph::draw(&lines, &title, &subtitle, collector.profile.unit())?;
+            let subject = match recording.mode {
+                Mode::OnCpu(_) => Subject::OnCpu,
+                Mode::OffCpu => Subject::OffCpu,
+                Mode::Wall(_) => Subject::Wall,
+            };
+            let svg = flamegraph::draw(&lines, &title, &subtitle, subject)?;
             file.write(&svg)?;
         }
     }

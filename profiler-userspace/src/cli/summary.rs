@@ -75,7 +75,11 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
     } else {
         let _infallible = writeln!(
             text,
-            "Samples: {total}. Lost: {lost}. Truncated: {truncated}."
+            "Samples: {total}{}. Lost: {lost}. Truncated: {truncated}.",
+            match args.gil {
+                true => format!(", {} with the GIL", recording.collector.samples_with_gil),
+                false => String::new(),
+            }
         );
     }
     for (class, heading) in [(Class::Lost, "Missing"), (Class::Degraded, "Incomplete")] {

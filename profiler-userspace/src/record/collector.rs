@@ -5,15 +5,16 @@ use std::collections::{BTreeSet, HashMap};
 use profiler_common::cause::Cause;
 use profiler_common::counter::Counter;
 use profiler_common::event::{
-    EVENT_HOLDS_GIL, EVENT_SINCE_BEFORE, EventHeader, EventKind, OffCpuRecord, Wait,
+    EVENT_HANDS_GIL_OVER, EVENT_HOLDS_GIL, EVENT_SINCE_BEFORE, EventHeader, EventKind,
+    OffCpuRecord, Wait,
 };
-use profiler_common::thread::{STACK_UNKNOWN, WAKER_INTERRUPT};
+use profiler_common::thread::{STACK_UNKNOWN, WAKER_INTERRUPT, WAKER_UNKNOWN};
 use profiler_common::unwind::UnwindStatus;
 use profiler_common::walk::WalkStatus;
 
 use super::accounts::Accounts;
 use super::blame::Blame;
-use super::gil::Gils;
+use super::gil::{Gils, Holder, Train, Trains};
 use super::names::Unnamed;
 use super::profile::{Doing, Key, Profile, Unit, Waker};
 use super::snapshot::Snapshot;
@@ -32,6 +33,8 @@ pub struct Keep {
     pub waits: bool,
     /// Who ends waits is told apart by thread.
     pub wakers: bool,
+    /// Threads have names.
+    pub names: bool,
 }
 
 /// The state of a recording.
@@ -61,6 +64,7 @@ pub struct Collector {
     pub blame: Blame,
     /// When the first sample or stretch was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: Option<u64>,
+    trains: Trains,
     named: BTreeSet<u32>,
     keep: Keep,
 }
@@ -82,6 +86,7 @@ impl Collector {
             gils: Gils::default(),
             blame: Blame::default(),
             first_ns: None,
+            trains: Trains::default(),
             named: BTreeSet::new(),
             keep,
         }
@@ -121,6 +126,7 @@ impl Collector {
                 let (on_ns, off_ns) = (header.value, header.stack);
                 self.accounts.end(header.tid, header.time_ns, on_ns, off_ns);
                 self.blame.end(header.tid);
+                self.trains.end(header.tid);
             }
             Some(EventKind::Native) => self.stacks.expect(
                 header.stack,
@@ -199,14 +205,11 @@ impl Collector {
         self.off_with_gil_ns += if holds_gil { length } else { 0 };
         let begin = header.time_ns.saturating_sub(length);
         self.gils.meet(wait.tstate, tid, wait.gil);
-        self.gils.see(wait.gil, begin, wait.gil_holder);
+        let holder = self.gils.holder(wait.gil_holder);
+        self.gils.see(wait.gil, begin, holder);
         if cause == Cause::Gil {
             self.gils.wait(wait.gil, tid, begin, begin + blocked);
-            if wait.waker_stack != WAKER_INTERRUPT {
-                // It was not a timer that ended it, so the lock was free, and is this thread's. If
-                // another took it first, this one waits again at once, and sees that.
-                self.gils.see(wait.gil, header.time_ns, wait.tstate);
-            }
+            self.see_gil_change(&header, &wait, begin + blocked);
         }
         if !self.keep.waits {
             return;
@@ -219,7 +222,12 @@ impl Collector {
         };
         if blocked != 0 {
             let waker = self.waker(cause, &wait);
-            let span = (begin, begin + blocked);
+            let end = begin + blocked;
+            let train = match cause {
+                Cause::Gil => self.trains.piece(tid, begin, end, wait.waker_tid == 0),
+                _ => Train::of_one(begin),
+            };
+            let span = (train.from_ns, end);
             self.blame
                 .wait(tid, cause, stack, span, waker, wait.waker_tid);
             let doing = Doing::Waiting {
@@ -227,17 +235,46 @@ impl Collector {
                 syscall,
                 waker,
             };
-            self.profile.stretch(Key { doing, ..key }, blocked);
+            let key = Key { doing, ..key };
+            self.profile.piece(key, blocked, train.before_ns);
         }
         if queued != 0 {
             self.profile.stretch(key, queued);
         }
     }
 
+    /// What the end of a wait for the interpreter's lock says of who has it: at `woken_ns` somebody
+    /// let it go, and the thread takes it when it runs. If another is faster, the thread waits again
+    /// at once, and sees that.
+    fn see_gil_change(&mut self, header: &EventHeader, wait: &Wait, woken_ns: u64) {
+        // By a timer, or not at all: nothing changed.
+        if wait.waker_tid == 0 {
+            return;
+        }
+        if header.flags & EVENT_HANDS_GIL_OVER != 0 {
+            let taker = Holder::Thread(wait.waker_tid);
+            self.gils.change(wait.gil, woken_ns, taker);
+            return;
+        }
+        self.gils.change(wait.gil, woken_ns, Holder::Free);
+        let own = Holder::Thread(header.tid);
+        self.gils.change(wait.gil, header.time_ns, own);
+    }
+
     /// Who ended a wait, as far as it is told apart.
     fn waker(&self, cause: Cause, wait: &Wait) -> Waker {
         // One who waits for the interpreter's lock looks again now and then: a timer's doing.
         if cause == Cause::Gil && wait.waker_stack == WAKER_INTERRUPT {
+            return Waker::default();
+        }
+        if wait.waker_stack == WAKER_INTERRUPT {
+            // Whom it interrupted has nothing to do with it.
+            return Waker {
+                stack: WAKER_INTERRUPT,
+                ..Waker::default()
+            };
+        }
+        if wait.waker_stack == WAKER_UNKNOWN {
             return Waker::default();
         }
         Waker {
@@ -253,7 +290,7 @@ impl Collector {
     }
 
     fn meet(&mut self, tid: u32) {
-        if self.named.insert(tid) {
+        if self.keep.names && self.named.insert(tid) {
             self.unnamed.insert(tid, 0);
         }
     }

@@ -14,6 +14,10 @@ const PENDING: usize = 1 << 16;
 /// rare: a wait lasts 5 ms at most if the interpreter gets a CPU.
 const SETTLED_AFTER_NS: u64 = 1_000_000_000;
 
+/// One who is woken takes the lock within this time, in nanoseconds: that somebody saw it free
+/// meanwhile is no news.
+const TAKES_WITHIN_NS: u64 = 100_000;
+
 /// A thread that may hold the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Holder {
@@ -25,15 +29,23 @@ pub enum Holder {
     Unknown,
 }
 
+/// Who held a lock at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Sight {
+    at_ns: u64,
+    /// It is taken now, or let go now; else it was looked at only.
+    changes: bool,
+    holder: Holder,
+}
+
 /// One lock over the recording. Times are `CLOCK_MONOTONIC`, in nanoseconds.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    /// Who held it, when.
-    seen: Vec<(u64, Holder)>,
+    seen: Vec<Sight>,
     /// From when to when somebody waited.
     waits: Vec<(u64, u64)>,
-    /// Who held it at the end of what was counted.
-    last: Option<Holder>,
+    /// The last of what was counted.
+    last: Option<Sight>,
     counted_to: u64,
     newest: u64,
     /// How long anybody waited for it.
@@ -47,8 +59,24 @@ pub struct Timeline {
 impl Timeline {
     /// Somebody saw at `now_ns` who held the lock.
     pub fn see(&mut self, now_ns: u64, holder: Holder) {
-        self.seen.push((now_ns, holder));
-        self.newest = self.newest.max(now_ns);
+        self.push(now_ns, holder, false);
+    }
+
+    /// The lock changed hands at `now_ns`.
+    pub fn change(&mut self, now_ns: u64, holder: Holder) {
+        self.push(now_ns, holder, true);
+    }
+
+    fn push(&mut self, at_ns: u64, holder: Holder, changes: bool) {
+        self.seen.push(Sight {
+            at_ns,
+            changes,
+            holder,
+        });
+        self.newest = self.newest.max(at_ns);
+        if self.seen.len() >= 4 * PENDING {
+            self.count(self.newest.saturating_sub(SETTLED_AFTER_NS));
+        }
     }
 
     /// A thread waited for the lock.
@@ -56,11 +84,11 @@ impl Timeline {
         *self.waited.entry(tid).or_default() += to_ns.saturating_sub(from_ns);
         self.waits.push((from_ns, to_ns));
         self.newest = self.newest.max(to_ns);
-        if self.waits.len() >= PENDING || self.seen.len() >= 4 * PENDING {
-            let newest = self.newest;
-            self.count(newest.saturating_sub(SETTLED_AFTER_NS));
+        if self.waits.len() >= PENDING {
+            self.count(self.newest.saturating_sub(SETTLED_AFTER_NS));
+            // More in one second than that: what is told later is counted late.
             if self.waits.len() >= PENDING {
-                self.count(newest);
+                self.count(self.newest);
             }
         }
     }
@@ -72,12 +100,14 @@ impl Timeline {
 
     /// Counts all up to `to`.
     fn count(&mut self, to: u64) {
-        self.seen.sort_by_key(|(at, _)| *at);
+        // At one time: what was seen, then what changes, as where one who let it go is switched out
+        // for the one who takes it.
+        self.seen.sort_unstable();
         self.waits.sort_unstable();
         let mut later = Vec::new();
         let mut covered = self.counted_to;
         let mut seen = self.seen.iter().copied().peekable();
-        let mut holder = self.last;
+        let mut last = self.last;
         for (from, until) in self.waits.drain(..) {
             if until > to {
                 later.push((from.max(to), until));
@@ -87,25 +117,95 @@ impl Timeline {
             let mut at = from.max(covered);
             let end = until.min(to);
             while at < end {
-                while let Some((_, next)) = seen.next_if(|(when, _)| *when <= at) {
-                    holder = Some(next);
+                while let Some(next) = seen.next_if(|sight| sight.at_ns <= at) {
+                    last = follow(last, next);
                 }
-                let change = seen.peek().map_or(end, |(when, _)| (*when).min(end));
+                let change = seen.peek().map_or(end, |sight| sight.at_ns.min(end));
                 let length = change - at;
                 self.wanted_ns += length;
-                let who = holder.unwrap_or(Holder::Unknown);
+                let who = last.map_or(Holder::Unknown, |sight| sight.holder);
                 *self.held_while_wanted.entry(who).or_default() += length;
                 at = change;
             }
             covered = covered.max(end);
         }
         self.waits = later;
-        let settled = self.seen.partition_point(|(when, _)| *when <= to);
-        if let Some((_, last)) = settled.checked_sub(1).and_then(|last| self.seen.get(last)) {
-            self.last = Some(*last);
+        let settled = self.seen.partition_point(|sight| sight.at_ns <= to);
+        for sight in self.seen.drain(..settled) {
+            self.last = follow(self.last, sight);
         }
-        self.seen.drain(..settled);
         self.counted_to = self.counted_to.max(covered);
+    }
+}
+
+/// What holds after `next`, when `last` held before.
+fn follow(last: Option<Sight>, next: Sight) -> Option<Sight> {
+    let taking = last.filter(|last| {
+        last.changes
+            && last.holder != Holder::Free
+            && next.at_ns.saturating_sub(last.at_ns) < TAKES_WITHIN_NS
+    });
+    match taking {
+        Some(last) if !next.changes && next.holder == Holder::Free => Some(last),
+        _ => Some(next),
+    }
+}
+
+/// A thread that waits for a lock looks again every 5 ms (`sys.setswitchinterval`): such pieces are
+/// one wait.
+#[derive(Debug, Default)]
+pub struct Trains {
+    by_thread: HashMap<u32, Train>,
+}
+
+/// A wait in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Train {
+    /// When it began, `CLOCK_MONOTONIC` nanoseconds.
+    pub from_ns: u64,
+    until_ns: u64,
+    /// How long the pieces before this one were.
+    pub before_ns: u64,
+}
+
+impl Train {
+    /// A wait of one piece.
+    #[must_use]
+    pub fn of_one(from_ns: u64) -> Self {
+        Self {
+            from_ns,
+            until_ns: from_ns,
+            before_ns: 0,
+        }
+    }
+}
+
+/// Between two pieces of a wait a thread looks and asks for the lock: no longer than this, in
+/// nanoseconds.
+const BETWEEN_PIECES_NS: u64 = 1_000_000;
+
+impl Trains {
+    /// A piece of a wait: by a timer's doing it goes on. Returns the wait.
+    pub fn piece(&mut self, tid: u32, from_ns: u64, until_ns: u64, goes_on: bool) -> Train {
+        let before = self.by_thread.remove(&tid);
+        let train = match before {
+            Some(train) if from_ns.saturating_sub(train.until_ns) < BETWEEN_PIECES_NS => train,
+            _ => Train::of_one(from_ns),
+        };
+        if goes_on {
+            let next = Train {
+                until_ns,
+                before_ns: train.before_ns + until_ns.saturating_sub(from_ns),
+                ..train
+            };
+            self.by_thread.insert(tid, next);
+        }
+        train
+    }
+
+    /// The thread is there no more.
+    pub fn end(&mut self, tid: u32) {
+        self.by_thread.remove(&tid);
     }
 }
 
@@ -141,21 +241,31 @@ impl Gils {
         owner.tid = tid;
         let gil = owner.gil;
         if holds {
-            self.see(gil, now_ns, tstate);
+            self.see(gil, now_ns, Holder::Thread(tid));
         }
     }
 
-    /// A thread saw at `now_ns` that `holder` held the lock at `gil`; 0 is nobody.
-    pub fn see(&mut self, gil: u64, now_ns: u64, holder: u64) {
-        if gil == 0 {
-            return;
-        }
-        let holder = match (holder, self.threads.get(&holder)) {
+    /// Whose a thread state is; 0 is nobody's.
+    #[must_use]
+    pub fn holder(&self, tstate: u64) -> Holder {
+        match (tstate, self.threads.get(&tstate)) {
             (0, _) => Holder::Free,
             (_, Some(owner)) => Holder::Thread(owner.tid),
             (_, None) => Holder::Unknown,
-        };
-        self.by_address.entry(gil).or_default().see(now_ns, holder);
+        }
+    }
+
+    /// The lock at `gil` was held so at `now_ns`.
+    pub fn see(&mut self, gil: u64, now_ns: u64, holder: Holder) {
+        if gil != 0 {
+            self.by_address.entry(gil).or_default().see(now_ns, holder);
+        }
+    }
+
+    /// The lock at `gil` changed hands at `now_ns`.
+    pub fn change(&mut self, gil: u64, now_ns: u64, holder: Holder) {
+        let timeline = self.by_address.entry(gil).or_default();
+        timeline.change(now_ns, holder);
     }
 
     /// A thread waited for the lock at `gil`.
@@ -223,13 +333,37 @@ mod tests {
     }
 
     #[test]
+    fn one_who_is_woken_takes_it() {
+        let mut gil = Timeline::default();
+        gil.see(0, Holder::Thread(1));
+        gil.wait(3, 0, 5_000_000);
+        // 1 lets it go and is switched out for 2, which takes it; 4 looks before it did.
+        gil.change(1_000_000, Holder::Free);
+        gil.change(1_010_000, Holder::Thread(2));
+        gil.see(1_010_000, Holder::Free);
+        gil.see(1_012_000, Holder::Free);
+        // And much later it is free.
+        gil.see(3_000_000, Holder::Free);
+        gil.finish();
+        assert_eq!(
+            gil.held_while_wanted,
+            BTreeMap::from([
+                (Holder::Thread(1), 1_000_000),
+                (Holder::Free, 10_000 + 2_000_000),
+                (Holder::Thread(2), 1_990_000)
+            ])
+        );
+    }
+
+    #[test]
     fn thread_states_are_of_threads() {
         let mut gils = Gils::default();
         gils.meet(0x100, 7, 1);
-        gils.see(1, 10, 0x100);
+        gils.see(1, 10, gils.holder(0x100));
         gils.wait(1, 8, 10, 30);
-        gils.see(1, 20, 0x200);
-        gils.see(0, 20, 0x200);
+        gils.see(1, 20, gils.holder(0x200));
+        gils.see(0, 20, Holder::Free);
+        assert_eq!(gils.holder(0), Holder::Free);
         gils.finish();
         let wanted = gils.wanted();
         assert_eq!(wanted.len(), 1);
@@ -237,6 +371,21 @@ mod tests {
             wanted[0].held_while_wanted,
             BTreeMap::from([(Holder::Thread(7), 10), (Holder::Unknown, 10)])
         );
+    }
+
+    #[test]
+    fn pieces_of_a_wait() {
+        const MS: u64 = 1_000_000;
+        let mut trains = Trains::default();
+        assert_eq!(trains.piece(1, 0, 5 * MS, true).before_ns, 0);
+        let second = trains.piece(1, 5 * MS + 9, 10 * MS + 9, true);
+        assert_eq!((second.from_ns, second.before_ns), (0, 5 * MS));
+        assert_eq!(trains.piece(2, 6 * MS, 7 * MS, false).before_ns, 0);
+        let last = trains.piece(1, 10 * MS + 20, 11 * MS, false);
+        assert_eq!((last.from_ns, last.before_ns), (0, 10 * MS));
+        // Another one, and one behind a long time on a CPU.
+        assert_eq!(trains.piece(1, 11 * MS, 16 * MS, true).before_ns, 0);
+        assert_eq!(trains.piece(1, 18 * MS, 19 * MS, false).before_ns, 0);
     }
 
     proptest! {

@@ -123,10 +123,16 @@ impl Profile {
 
     /// Adds a stretch of so many nanoseconds.
     pub fn stretch(&mut self, key: Key, ns: u64) {
+        self.piece(key, ns, 0);
+    }
+
+    /// Adds a stretch of so many nanoseconds that goes on where another, of `before_ns`, ended: one
+    /// wait in all.
+    pub fn piece(&mut self, key: Key, ns: u64, before_ns: u64) {
         let weight = self.weights.entry(key).or_default();
-        weight.count += 1;
+        weight.count += u64::from(before_ns == 0);
         weight.ns += ns;
-        weight.longest_ns = weight.longest_ns.max(ns);
+        weight.longest_ns = weight.longest_ns.max(before_ns + ns);
     }
 
     /// All weights.
@@ -201,12 +207,7 @@ impl Profile {
                 parts.push(cause.frame().to_owned());
                 if show.wakers && waker.is_known() {
                     parts.push(WOKEN_BY.to_owned());
-                    let mut frames = frames_of(stacks, waker.stack);
-                    frames.reverse();
-                    parts.extend(frames);
-                    if waker.tid != 0 {
-                        parts.push(thread_frame(waker.tid, &thread_name));
-                    }
+                    parts.extend(waker_frames(stacks, waker, &thread_name));
                 }
             }
             *lines.entry(parts.join(";")).or_default() += self.of(weight);
@@ -235,6 +236,23 @@ fn thread_frame(tid: u32, thread_name: impl Fn(u32) -> Option<String>) -> String
         Some(name) => format!("thread ({tid}): {}", clean(&name)),
         None => format!("thread ({tid})"),
     }
+}
+
+/// Who ended a wait, from the leaf to the root: it stands on its head on what it ended.
+fn waker_frames(
+    stacks: &Stacks,
+    waker: Waker,
+    thread_name: impl Fn(u32) -> Option<String>,
+) -> Vec<String> {
+    if let Some(name) = stacks.process(waker.stack) {
+        return vec![format!("process ({}): {}", waker.tgid, clean(name))];
+    }
+    let mut frames = frames_of(stacks, waker.stack);
+    frames.reverse();
+    if waker.tid != 0 {
+        frames.push(thread_frame(waker.tid, thread_name));
+    }
+    frames
 }
 
 /// The frames of a stack as text, from the root to the leaf.
@@ -266,6 +284,7 @@ pub(crate) fn text(frame: &FrameText) -> String {
             format!("{} ({})", clean(name), clean(file))
         }
         FrameText::Native(text) => clean(text),
+        FrameText::Process(name) => format!("process {}", clean(name)),
         FrameText::Marker(marker) => (*marker).to_owned(),
     }
 }
@@ -309,6 +328,15 @@ mod tests {
         assert_eq!(of(on_cpu(3, STACK_NOT_SAMPLED)).ns, 9);
         assert_eq!(of(waits).ns, 12);
         assert_eq!((of(waits).count, of(waits).longest_ns), (2, 7));
-        assert_eq!(profile.total(), 3000 + 1000 + 50 + 9 + 12);
+        profile.piece(waits, 3, 5);
+        assert_eq!(
+            profile.weights.get(&waits).map(|weight| weight.count),
+            Some(2)
+        );
+        assert_eq!(
+            profile.weights.get(&waits).map(|weight| weight.longest_ns),
+            Some(8)
+        );
+        assert_eq!(profile.total(), 3000 + 1000 + 50 + 9 + 12 + 3);
     }
 }

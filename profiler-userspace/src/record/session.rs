@@ -264,6 +264,8 @@ impl Session {
             waker_min_ns: nanoseconds(options.wakers_from()),
             native: options.native != NativeFrames::None,
             kernel: options.kernel,
+            // Switches come by the ten thousands a second.
+            ring_bytes: if follows { 8 << 20 } else { 4 << 20 },
             ..LoadOptions::default()
         };
         let mut programs = Programs::load(&load)?;
@@ -285,6 +287,7 @@ impl Session {
             threads: options.threads,
             waits: options.mode.has_waits(),
             wakers: options.waits.wakers,
+            names: options.threads || follows,
         });
         if follows {
             // Before the threads are tracked: from then on no switch of theirs is missed. And

@@ -23,6 +23,8 @@ pub enum FrameText {
     },
     /// Native code, or the kernel's, as it is shown.
     Native(Arc<str>),
+    /// Another process, by its name.
+    Process(Arc<str>),
     /// Something of ours, in brackets.
     Marker(&'static str),
 }
@@ -206,13 +208,22 @@ impl Stacks {
     /// Keeps what stands for a process that is no target.
     pub fn insert_process(&mut self, hash: u64, name: &str) {
         if !self.contains(hash) {
-            let text = FrameText::Native(format!("process: {name}").into());
-            let frames = vec![self.intern(text)];
+            let frames = vec![self.intern(FrameText::Process(name.into()))];
             let stack = Stack {
                 frames,
                 ..Stack::default()
             };
             self.by_hash.insert(hash, stack);
+        }
+    }
+
+    /// The name of the process that a hash stands for.
+    #[must_use]
+    pub fn process(&self, hash: u64) -> Option<&str> {
+        let frame = *self.get(hash)?.frames.first()?;
+        match self.frame(frame)? {
+            FrameText::Process(name) => Some(name),
+            _ => None,
         }
     }
 

@@ -98,7 +98,8 @@ fn list(all: impl Iterator<Item = (String, u64)>) -> String {
     let rest = all.get(THREADS..).unwrap_or_default();
     if !rest.is_empty() {
         let ns = rest.iter().map(|(_, ns)| ns).sum();
-        parts.push(format!("{} others {}", rest.len(), seconds(ns)));
+        let others = if rest.len() == 1 { "other" } else { "others" };
+        parts.push(format!("{} {others} {}", rest.len(), seconds(ns)));
     }
     parts.join(", ")
 }

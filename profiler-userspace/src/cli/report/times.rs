@@ -54,9 +54,10 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
         let samples: u64 = sum(|account| account.samples);
         let _infallible = writeln!(
             text,
-            "On CPUs by {samples} samples of 1/{} s: {}.",
+            "On CPUs by {samples} samples of 1/{} s: {}, {} of it with the GIL.",
             sampling.rate,
-            seconds(samples * 1_000_000_000 / u64::from(sampling.rate.max(1)))
+            seconds(samples * 1_000_000_000 / u64::from(sampling.rate.max(1))),
+            percent(recording.collector.samples_with_gil, samples)
         );
     }
     for held in &recording.throttled {
