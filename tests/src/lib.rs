@@ -16,6 +16,7 @@ pub mod pyscry;
 pub mod run;
 pub mod symbol;
 pub mod target;
+pub mod until_quiet;
 pub mod until_told;
 
 pub use folded::Folded;
