@@ -90,7 +90,7 @@ def main():
     STOP.set()
     for thread in threads:
         thread.join()
-    print(json.dumps({"threads": SAID, "held": HELD[0]}), flush=True)
+    print(json.dumps({"threads": SAID, "held": HELD[0], "pid": os.getpid()}), flush=True)
     sys.stdin.readline()
 
 
