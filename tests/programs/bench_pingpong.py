@@ -1,7 +1,7 @@
 """Two threads on one CPU that wait for each other at a given rate of switches.
 
-Arguments: switches per second (0: as many as it can), the depth of the stacks, and the file of
-the counter of round trips. Between two round trips there is work, which is chosen at the start so
+Arguments: switches per second (0: as many as it can), the depth of the stacks, maybe `first` for the
+first CPU instead of the last one, and the file of the counter of round trips. Between two round trips there is work, which is chosen at the start so
 that the rate comes out.
 """
 
@@ -77,11 +77,12 @@ def count_switches():
 
 def main():
     """Starts, finds the rate, and goes on for ever."""
-    rate, depth, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    rate, depth, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[-1]
+    choose = min if sys.argv[3] == "first" else max
     # Between two CPUs the time of a wakeup is that of an idle CPU, and differs by the machine. And
     # who is woken must not interrupt who woke it, as it may or may not: a round trip is two
     # switches then.
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {choose(os.sched_getaffinity(0))})
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     pair = PingPong(depth, bench_common.counter(path))
     if rate:

@@ -25,13 +25,16 @@ mod native_idle;
 mod numbers;
 mod perf;
 mod precedence;
+mod program_cost;
 mod py_spy;
 pub(crate) mod python;
 mod recorder;
+mod service;
 mod slowdown;
 mod table;
 mod tables;
 mod target;
+mod tracers;
 mod truth;
 mod waits;
 
@@ -92,6 +95,10 @@ enum Measurement {
     NativeIdle,
     /// Memory of unwind tables, and the time until they are there.
     Tables,
+    /// Requests per second of a service while its waits are recorded.
+    Service,
+    /// Time in the kernel of each program that records waits.
+    ProgramCost,
 }
 
 impl Measurement {
@@ -111,6 +118,8 @@ impl Measurement {
             Self::NativeCost => native_cost::rows(bench),
             Self::NativeIdle => native_idle::rows(bench),
             Self::Tables => tables::rows(bench),
+            Self::Service => service::rows(bench),
+            Self::ProgramCost => program_cost::rows(bench),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 
@@ -98,15 +98,8 @@ impl Reading {
     /// Of all programs of a type the one with the most runs since `before`: those of the life of
     /// threads run seldom.
     pub(super) fn busiest(&self, kind: u32, before: &Self) -> Result<Runs> {
-        let since = |(id, runs): (&u32, &Runs)| {
-            let old = before.0.get(id).copied().unwrap_or_default();
-            Runs {
-                kind: runs.kind,
-                count: runs.count.saturating_sub(old.count),
-                ns: runs.ns.saturating_sub(old.ns),
-            }
-        };
-        let all = self.0.iter().map(since).filter(|runs| runs.kind == kind);
+        let all = self.since(before).into_values();
+        let all = all.filter(|runs| runs.kind == kind);
         all.max_by_key(|runs| runs.count)
             .filter(|runs| runs.count != 0)
             .context("no BPF program of that type ran")
@@ -117,9 +110,61 @@ impl Reading {
         Self(BTreeMap::new())
     }
 
+    /// What each program ran since `before`, by the name that the kernel has of it.
+    pub(super) fn by_name(&self, before: &Self) -> Result<BTreeMap<String, Runs>> {
+        let mut runs = BTreeMap::new();
+        for (id, since) in self.since(before) {
+            runs.insert(name(id)?, since);
+        }
+        Ok(runs)
+    }
+
+    fn since(&self, before: &Self) -> BTreeMap<u32, Runs> {
+        let since = |(id, runs): (&u32, &Runs)| {
+            let old = before.0.get(id).copied().unwrap_or_default();
+            let runs = Runs {
+                kind: runs.kind,
+                count: runs.count.saturating_sub(old.count),
+                ns: runs.ns.saturating_sub(old.ns),
+            };
+            (*id, runs)
+        };
+        self.0.iter().map(since).collect()
+    }
+
     /// Nanoseconds of all programs since `before`.
     pub(super) fn total_ns(&self, before: &Self) -> u64 {
         let sum = |reading: &Self| reading.0.values().map(|runs| runs.ns).sum::<u64>();
         sum(self).saturating_sub(sum(before))
     }
+}
+
+/// The first 15 characters of a program's name.
+fn name(id: u32) -> Result<String> {
+    const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+    const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+    /// `struct bpf_prog_info` up to its name, and where that begins (include/uapi/linux/bpf.h).
+    const BYTES: u32 = 80;
+    const NAME: usize = 64;
+    // `prog_id`, `next_id` and `open_flags`.
+    let fd = call(BPF_PROG_GET_FD_BY_ID, &[id, 0, 0])?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = [0u8; BYTES as usize];
+    let to = info.as_mut_ptr() as u64;
+    let words = [fd.as_raw_fd() as u32, BYTES, to as u32, (to >> 32) as u32];
+    call(BPF_OBJ_GET_INFO_BY_FD, &words)?;
+    let name = &info[NAME..];
+    let end = name.iter().position(|byte| *byte == 0);
+    let name = &name[..end.unwrap_or(name.len())];
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+fn call(command: libc::c_int, attr: &[u32]) -> Result<i32> {
+    // SAFETY: the attribute's size is passed along; what it points to is valid for what is said.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_ptr(), size_of_val(attr)) };
+    if result < 0 {
+        return Err(io::Error::last_os_error()).context("the kernel does not tell of a program");
+    }
+    Ok(result as i32)
 }

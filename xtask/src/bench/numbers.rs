@@ -31,10 +31,21 @@ impl Samples {
         self.0.last().copied().unwrap_or(f64::NAN)
     }
 
+    /// Half of the measurements lie between these.
+    pub(super) fn quartiles(&self) -> (f64, f64) {
+        let at = |part: usize| self.0.get(self.0.len() * part / 4).copied();
+        (at(1).unwrap_or(f64::NAN), at(3).unwrap_or(f64::NAN))
+    }
+
     /// Half of the measurements lie in a range of this length.
     pub(super) fn middle_half(&self) -> f64 {
-        let at = |part: usize| self.0.get(self.0.len() * part / 4).copied();
-        at(3).unwrap_or(f64::NAN) - at(1).unwrap_or(f64::NAN)
+        let (lower, upper) = self.quartiles();
+        upper - lower
+    }
+
+    /// A number for each measurement.
+    pub(super) fn map(&self, number: impl Fn(f64) -> f64) -> Self {
+        Self::new(self.0.iter().copied().map(number).collect())
     }
 }
 
@@ -65,6 +76,8 @@ mod tests {
     fn medians() {
         assert!((Samples::new(vec![3.0, 1.0, 2.0]).median() - 2.0).abs() < 1e-9);
         assert!((Samples::new(vec![4.0, 1.0]).median() - 2.5).abs() < 1e-9);
+        let doubled = Samples::new(vec![3.0, 1.0, 4.0, 2.0]).map(|value| 2.0 * value);
+        assert_eq!(doubled.quartiles(), (4.0, 8.0));
         assert!(Samples::new(Vec::new()).median().is_nan());
     }
 }

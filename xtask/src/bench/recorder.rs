@@ -37,6 +37,12 @@ pub(super) enum Format {
     /// As perf: writes what nobody here reads, says nothing, and ends by the signal that it is
     /// given.
     Perf,
+    /// As bpftrace: gets its arguments and nothing else, says what nobody here reads, and ends by
+    /// the signal that it is given.
+    Tracer {
+        /// What it has open when it traces, as `/proc/PID/fd` shows it.
+        holds: &'static str,
+    },
 }
 
 /// A recording that goes on.
@@ -85,15 +91,15 @@ impl Recorder {
         let (reader, writer) = io::pipe().context("cannot make a pipe")?;
         let begin = Instant::now();
         let mut command = Command::new(&tool.exe);
-        command.arg("record");
+        if !matches!(tool.format, Format::Tracer { .. }) {
+            command.args(["record", "--pid", &pid.to_string(), "--output"]);
+            command.arg(output.path());
+        }
         if matches!(tool.format, Format::Folded { .. }) {
             command.args(["--format", "raw"]);
         }
         command.envs(cache.map(|cache| ("XDG_CACHE_HOME", cache)));
         let child = precedence::give(&mut command)
-            .args(["--pid", &pid.to_string()])
-            .arg("--output")
-            .arg(output.path())
             .args(args)
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
@@ -119,19 +125,20 @@ impl Recorder {
         };
         match tool.format {
             Format::Folded { announces } => recorder.wait_for_announcement(tool, announces)?,
-            Format::Perf => recorder.wait_for_events(tool)?,
+            Format::Perf => recorder.wait_until_held(tool, "anon_inode:[perf_event]")?,
+            Format::Tracer { holds } => recorder.wait_until_held(tool, holds)?,
         }
         Ok(recorder)
     }
 
     /// Waits until a profiler that says nothing has opened what it samples by.
-    fn wait_for_events(&mut self, tool: &Tool) -> Result<()> {
+    fn wait_until_held(&mut self, tool: &Tool, holds: &str) -> Result<()> {
         let dir = format!("/proc/{}/fd", self.child.id());
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             let links = fs::read_dir(&dir).into_iter().flatten().flatten();
             let mut links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
-            if links.any(|link| link.as_os_str() == "anon_inode:[perf_event]") {
+            if links.any(|link| link.as_os_str() == holds) {
                 self.announced = self.begin.elapsed();
                 return Ok(());
             }
@@ -185,7 +192,7 @@ impl Recorder {
         self.said.extend(self.lines.iter());
         let stacks = match self.format {
             Format::Folded { .. } => fs::read_to_string(self.output.path()),
-            Format::Perf => Ok(String::new()),
+            Format::Perf | Format::Tracer { .. } => Ok(String::new()),
         };
         Ok(Recording {
             stacks: Folded::parse(&stacks.context("no recording")?)?,
@@ -213,7 +220,8 @@ impl Recorder {
                     let exited = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
                     let stopped =
                         libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGINT;
-                    if !(exited || stopped && matches!(self.format, Format::Perf)) {
+                    let may_be_stopped = !matches!(self.format, Format::Folded { .. });
+                    if !(exited || stopped && may_be_stopped) {
                         self.said.extend(self.lines.iter());
                         bail!("a profiler failed: {}", self.said.join("\n"));
                     }

@@ -36,6 +36,11 @@ pub(super) struct Slowdown {
     pub(super) percent: Samples,
     /// CPU time of the profiler itself, percent of one CPU.
     pub(super) own: Samples,
+    /// Percent more CPU time of the program for the same work: what else the machine does counts
+    /// less in it.
+    pub(super) cpu: Samples,
+    /// Units of work per second without a recording.
+    pub(super) free: Samples,
     /// How often threads of the target were switched out, per second, with and without.
     pub(super) switches: f64,
 }
@@ -47,32 +52,59 @@ pub(super) fn measure(
     variants: &[Variant<'_>],
 ) -> Result<Vec<Slowdown>> {
     let (begin, switches) = (Instant::now(), kernel::switches(worker.pid())?);
-    let mut ratios = vec![(Vec::new(), Vec::new()); variants.len()];
-    let mut free = worker.speed(bench.stretch)?;
+    let mut ratios = vec![<[Vec<f64>; 3]>::default(); variants.len()];
+    let mut free = Stretch::of(bench, worker)?;
+    let mut all_free = vec![free.speed];
     for _ in 0..bench.rounds {
-        for (variant, (percent, own)) in variants.iter().zip(&mut ratios) {
+        for (variant, [percent, own, cpu]) in variants.iter().zip(&mut ratios) {
             let pid = variant.instead.unwrap_or(worker.pid());
             let recorder = Recorder::start(variant.tool, pid, variant.args)?;
             thread::sleep(SETTLE);
             let (from, before) = (Instant::now(), cpu_time(&recorder)?);
-            let recorded = worker.speed(bench.stretch)?;
-            let cpu = cpu_time(&recorder)?.saturating_sub(before);
-            own.push(cpu as f64 / from.elapsed().as_nanos() as f64 * 100.0);
+            let recorded = Stretch::of(bench, worker)?;
+            let used = cpu_time(&recorder)?.saturating_sub(before);
+            own.push(used as f64 / from.elapsed().as_nanos() as f64 * 100.0);
             bench.seen(variant.tool, &recorder.stop()?);
             thread::sleep(SETTLE);
-            let again = worker.speed(bench.stretch)?;
-            percent.push((f64::midpoint(free, again) / recorded - 1.0) * 100.0);
+            let again = Stretch::of(bench, worker)?;
+            let without = f64::midpoint(free.speed, again.speed);
+            percent.push((without / recorded.speed - 1.0) * 100.0);
+            let without = f64::midpoint(free.cpu, again.cpu);
+            cpu.push((recorded.cpu / without - 1.0) * 100.0);
             free = again;
+            all_free.push(free.speed);
         }
     }
     let switches = kernel::switches(worker.pid())? - switches;
     let switches = switches as f64 / begin.elapsed().as_secs_f64();
-    let slowdown = |(percent, own)| Slowdown {
+    let slowdown = |[percent, own, cpu]: [Vec<f64>; 3]| Slowdown {
         percent: Samples::new(percent),
         own: Samples::new(own),
+        cpu: Samples::new(cpu),
+        free: Samples::new(all_free.clone()),
         switches,
     };
     Ok(ratios.into_iter().map(slowdown).collect())
+}
+
+/// A time in which a program worked.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// Units of work per second.
+    speed: f64,
+    /// Nanoseconds of CPU time of a unit.
+    cpu: f64,
+}
+
+impl Stretch {
+    fn of(bench: &Bench, worker: &Worker) -> Result<Self> {
+        let (begin, before) = (Instant::now(), kernel::cpu_times(worker.pid())?);
+        let speed = worker.speed(bench.stretch)?;
+        let used = kernel::since(&before, &kernel::cpu_times(worker.pid())?);
+        let used: u64 = used.values().sum();
+        let cpu = used as f64 / (speed * begin.elapsed().as_secs_f64());
+        Ok(Self { speed, cpu })
+    }
 }
 
 fn cpu_time(recorder: &Recorder) -> Result<u64> {
