@@ -16,7 +16,11 @@ pub mod pyscry;
 pub mod run;
 pub mod symbol;
 pub mod target;
+<<<<<<< HEAD
 pub mod until_quiet;
+=======
+pub mod times;
+>>>>>>> b417024602fc99108da4c9897c5876772f907601
 pub mod until_told;
 
 pub use folded::Folded;
@@ -25,3 +29,4 @@ pub use interpreters::{Interpreter, on_each, on_each_built_here, on_one};
 pub use native::{Native, Workshop};
 pub use pyscry::{Ended, Recorder, pyscry, record, sampled};
 pub use target::Target;
+pub use times::Stretch;

@@ -433,7 +433,7 @@ impl Session {
         while self.drain() {}
         if follows {
             self.flush_off_cpu(end_ns, &ran)?;
-            self.collector.gils.finish();
+            self.collector.finish();
         }
         if matches!(self.options.mode, Mode::Wall(_)) {
             let on_cpu = self.on_cpu_times();
