@@ -16,11 +16,8 @@ pub mod pyscry;
 pub mod run;
 pub mod symbol;
 pub mod target;
-<<<<<<< HEAD
-pub mod until_quiet;
-=======
 pub mod times;
->>>>>>> b417024602fc99108da4c9897c5876772f907601
+pub mod until_quiet;
 pub mod until_told;
 
 pub use folded::Folded;
