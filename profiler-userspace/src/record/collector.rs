@@ -5,22 +5,19 @@ use std::collections::{BTreeSet, HashMap};
 use profiler_common::cause::Cause;
 use profiler_common::counter::Counter;
 use profiler_common::event::{
-    EVENT_HANDS_GIL_OVER, EVENT_HOLDS_GIL, EVENT_SINCE_BEFORE, EventHeader, EventKind,
-    OffCpuRecord, Wait,
+    EVENT_HANDS_GIL_OVER, EVENT_HOLDS_GIL, EVENT_SINCE_BEFORE, EventHeader, EventKind, OffCpuRecord,
 };
-use profiler_common::thread::{STACK_UNKNOWN, WAKER_INTERRUPT, WAKER_UNKNOWN};
+use profiler_common::thread::STACK_UNKNOWN;
 use profiler_common::unwind::UnwindStatus;
 use profiler_common::walk::WalkStatus;
 
 use super::accounts::Accounts;
-use super::blame::Blame;
-use super::gil::{Gils, Holder};
-use super::looks::{Looks, Part};
 use super::names::Unnamed;
-use super::profile::{Doing, Key, Profile, Unit, Waker};
+use super::profile::{Doing, Key, Profile, Unit};
 use super::snapshot::Snapshot;
 use super::stacks::{NativePart, Stacks};
 use super::target::Target;
+use super::waits::{Stretch, Waits};
 use crate::bpf::counters::Counters;
 
 /// What of the records is kept.
@@ -59,11 +56,8 @@ pub struct Collector {
     pub off_with_gil_ns: u64,
     /// Where each thread's time went.
     pub accounts: Accounts,
-    /// The interpreters' locks.
-    pub gils: Gils,
-    looks: Looks,
-    /// Who held up whom.
-    pub blame: Blame,
+    /// What threads waited for, and who ended that.
+    pub waits: Waits,
     /// When the first sample or stretch was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: Option<u64>,
     named: BTreeSet<u32>,
@@ -84,9 +78,7 @@ impl Collector {
             samples_with_gil: HashMap::new(),
             off_with_gil_ns: 0,
             accounts: Accounts::default(),
-            gils: Gils::default(),
-            looks: Looks::default(),
-            blame: Blame::default(),
+            waits: Waits::new(keep.wakers),
             first_ns: None,
             named: BTreeSet::new(),
             keep,
@@ -126,7 +118,7 @@ impl Collector {
             Some(EventKind::ThreadEnd) => {
                 let (on_ns, off_ns) = (header.value, header.stack);
                 self.accounts.end(header.tid, header.time_ns, on_ns, off_ns);
-                self.blame.end(header.tid);
+                self.waits.end(header.tid);
             }
             Some(EventKind::Native) => self.stacks.expect(
                 header.stack,
@@ -156,7 +148,8 @@ impl Collector {
         let holds_gil = header.flags & EVENT_HOLDS_GIL != 0;
         self.first_ns.get_or_insert(header.time_ns);
         *self.samples.entry(header.tid).or_default() += 1;
-        self.gils
+        self.waits
+            .gils
             .sample(header.value, header.tid, header.time_ns, holds_gil);
         self.accounts.sample(header.tid, header.time_ns);
         if holds_gil {
@@ -200,132 +193,35 @@ impl Collector {
                 }
             }
         }
-        let length = header.value;
-        let queued = wait.queued_ns.min(length);
-        let blocked = length - queued;
-        self.accounts.stretch(tid, header.time_ns, length, queued);
-        self.off_with_gil_ns += if holds_gil { length } else { 0 };
-        let begin = header.time_ns.saturating_sub(length);
-        self.gils.meet(wait.tstate, tid, wait.gil);
-        let holder = self.gils.holder(wait.gil_holder);
-        self.gils.see(wait.gil, begin, holder);
-        if cause == Cause::Gil {
-            self.gils.wait(wait.gil, tid, begin, begin + blocked);
-            self.see_gil_change(&header, &wait, begin + blocked);
-        }
-        if !self.keep.waits {
-            return;
-        }
+        let queued_ns = wait.queued_ns.min(header.value);
+        self.accounts
+            .stretch(tid, header.time_ns, header.value, queued_ns);
+        self.off_with_gil_ns += if holds_gil { header.value } else { 0 };
         let key = Key {
             tid: self.apart(tid),
             stack,
             doing: Doing::queued(),
             holds_gil,
         };
-        if blocked != 0 {
-            let waker = self.waker(cause, &wait);
-            let doing = Doing::Waiting {
-                cause,
-                syscall,
-                waker,
-            };
-            let mut part = Part {
-                key: Key { doing, ..key },
-                from_ns: begin,
-                until_ns: header.time_ns,
-                ns: blocked,
-            };
-            if header.flags & EVENT_HANDS_GIL_OVER != 0
-                && let Some(taken) = self.looks.took(wait.waker_tid)
-            {
-                // One that looked at the lock just then has it from this thread.
-                let own = Waker {
-                    stack,
-                    tgid: header.tgid,
-                    tid: if self.keep.wakers { tid } else { 0 },
-                };
-                self.ended_by(wait.waker_tid, taken, own, tid);
-            }
-            if cause == Cause::Gil {
-                let (joined, other) = self.looks.join(tid, part);
-                part = joined;
-                if let Some(other) = other {
-                    self.profile.stretch(other.key, other.ns);
-                }
-            }
-            if cause == Cause::Gil && wait.waker_stack == WAKER_INTERRUPT {
-                self.looks.keep(tid, part);
-            } else {
-                part.until_ns = begin + blocked;
-                self.ended_by(tid, part, waker, wait.waker_tid);
-            }
-        }
-        if queued != 0 {
-            if cause == Cause::RunQueue && !holds_gil {
-                self.looks.preempted(tid, begin, header.time_ns);
-            }
-            self.profile.stretch(key, queued);
-        }
-    }
-
-    /// Counts a wait, as ended by `waker`, whose thread is `waker_tid`.
-    fn ended_by(&mut self, tid: u32, mut part: Part, by: Waker, waker_tid: u32) {
-        if let Doing::Waiting { cause, waker, .. } = &mut part.key.doing {
-            *waker = by;
-            let span = (part.from_ns, part.until_ns);
-            self.blame
-                .wait(tid, *cause, part.key.stack, span, by, waker_tid);
-        }
-        self.profile.stretch(part.key, part.ns);
-    }
-
-    /// What the end of a wait for the interpreter's lock says of who has it: at `woken_ns` somebody
-    /// let it go, and the thread takes it when it runs. If another is faster, the thread waits again
-    /// at once, and sees that.
-    fn see_gil_change(&mut self, header: &EventHeader, wait: &Wait, woken_ns: u64) {
-        // By a timer, or not at all: nothing changed.
-        if wait.waker_tid == 0 {
-            return;
-        }
-        if header.flags & EVENT_HANDS_GIL_OVER != 0 {
-            let taker = Holder::Thread(wait.waker_tid);
-            self.gils.change(wait.gil, woken_ns, taker);
-            return;
-        }
-        self.gils.change(wait.gil, woken_ns, Holder::Free);
-        let own = Holder::Thread(header.tid);
-        self.gils.change(wait.gil, header.time_ns, own);
+        let profile = self.keep.waits.then_some(&mut self.profile);
+        let stretch = Stretch {
+            tid,
+            tgid: header.tgid,
+            key,
+            cause,
+            syscall,
+            hands_gil_over: header.flags & EVENT_HANDS_GIL_OVER != 0,
+            from_ns: header.time_ns.saturating_sub(header.value),
+            until_ns: header.time_ns,
+            queued_ns,
+            wait,
+        };
+        self.waits.take(&stretch, profile);
     }
 
     /// Nothing more will come.
     pub fn finish(&mut self) {
-        for part in self.looks.finish() {
-            self.profile.stretch(part.key, part.ns);
-        }
-        self.gils.finish();
-    }
-
-    /// Who ended a wait, as far as it is told apart.
-    fn waker(&self, cause: Cause, wait: &Wait) -> Waker {
-        // One who waits for the interpreter's lock looks again now and then: a timer's doing.
-        if cause == Cause::Gil && wait.waker_stack == WAKER_INTERRUPT {
-            return Waker::default();
-        }
-        if wait.waker_stack == WAKER_INTERRUPT {
-            // Whom it interrupted has nothing to do with it.
-            return Waker {
-                stack: WAKER_INTERRUPT,
-                ..Waker::default()
-            };
-        }
-        if wait.waker_stack == WAKER_UNKNOWN {
-            return Waker::default();
-        }
-        Waker {
-            stack: wait.waker_stack,
-            tgid: wait.waker_tgid,
-            tid: if self.keep.wakers { wait.waker_tid } else { 0 },
-        }
+        self.waits.finish(&mut self.profile);
     }
 
     fn apart(&mut self, tid: u32) -> u32 {

@@ -3,7 +3,7 @@
 //! [`session`] drives; [`target`] knows the process and its Python; [`collector`] turns the
 //! kernel's records into weights of stacks; [`snapshot`] has the stacks of threads that were
 //! blocked before the recording began; [`profile`] is the result, [`accounts`] where each thread's
-//! time went, [`gil`] who held the interpreter's lock while others waited for it, [`blame`] who held up
+//! time went, [`waits`] what threads waited for, [`gil`] who held the interpreter's lock while others waited for it, [`blame`] who held up
 //! those that waited for other locks.
 
 pub mod accounts;
@@ -23,6 +23,7 @@ pub mod session;
 pub mod snapshot;
 pub mod stacks;
 pub mod target;
+pub mod waits;
 
 pub use options::{Mode, NativeFrames, RecordOptions, TargetChoice};
 pub use profile::{Profile, Show};

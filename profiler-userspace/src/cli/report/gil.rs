@@ -13,12 +13,12 @@ const THREADS: usize = 5;
 pub(in crate::cli) fn lines(recording: &Recording) -> String {
     let mut text = String::new();
     let collector = &recording.collector;
-    if collector.gils.count() == 0 {
+    if collector.waits.gils.count() == 0 {
         return text;
     }
     let window = recording.elapsed.as_nanos() as u64;
-    let wanted = collector.gils.wanted();
-    let many = collector.gils.count() > 1;
+    let wanted = collector.waits.gils.wanted();
+    let many = collector.waits.gils.count() > 1;
     if !many {
         let wanted = wanted.first().map_or(0, |timeline| timeline.wanted_ns);
         let wanted = percent(wanted, window);
@@ -41,7 +41,7 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
                 text,
                 "GIL {} of {}: wanted {} of the time.",
                 index + 1,
-                collector.gils.count(),
+                collector.waits.gils.count(),
                 percent(timeline.wanted_ns, window)
             );
         }

@@ -59,7 +59,7 @@ pub(in crate::cli) fn lines(recording: &Recording, only_gil: bool) -> String {
     for ((cause, stack), place) in stacks {
         let (Some(waits), Some(held_up)) = (
             places.get_mut(&(cause, place)),
-            recording.collector.blame.of(cause, stack),
+            recording.collector.waits.blame.of(cause, stack),
         ) else {
             continue;
         };
