@@ -111,7 +111,7 @@ pub enum SyscallKind {
     FileLock = 13,
     /// From a file to a socket.
     SendFile = 14,
-    /// What the thread was in before a signal.
+    /// What the thread was in before a signal, where that is not known.
     Restart = 15,
 }
 
@@ -253,6 +253,9 @@ const STATE_INTERRUPTIBLE: u32 = 0x1;
 /// `JOBCTL_TRAP_FREEZE` (`include/linux/sched/jobctl.h`): the control group is frozen.
 const JOBCTL_FREEZE: u64 = 1 << 23;
 
+/// `restart_syscall`.
+pub const RESTART_SYSCALL: i64 = 219;
+
 /// `F_SETLKW` and `F_OFD_SETLKW` (`include/uapi/asm-generic/fcntl.h`).
 const FCNTL_WAITS: [u64; 2] = [7, 38];
 
@@ -260,31 +263,36 @@ const FCNTL_WAITS: [u64; 2] = [7, 38];
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Blocked {
-    /// Its state, `TASK_*` bits.
-    pub state: u32,
-    /// What `restart_syscall` would go on with: the cause of an earlier wait.
-    pub earlier: u32,
     /// `task_struct.jobctl`.
     pub jobctl: u64,
     /// `orig_ax`: the system call's number, negative in an exception.
     pub syscall: i64,
     /// The call's first two arguments.
     pub args: [u64; 2],
+    /// Its state, `TASK_*` bits.
+    pub state: u32,
+    /// The number of the system call that it was in before, for `restart_syscall`, which says
+    /// neither in its number nor elsewhere what it goes on with; [`NO_SYSCALL`] where that is not
+    /// known.
+    pub earlier: u32,
 }
 
 impl Blocked {
-    /// The number of the system call, or [`NO_SYSCALL`].
+    /// The number of the system call, or [`NO_SYSCALL`]. That of a call that goes on after a signal
+    /// is its own: its arguments are still in their registers.
     #[inline(always)]
     #[must_use]
     pub fn number(&self) -> u16 {
         if self.syscall < 0 || self.syscall >= NO_SYSCALL as i64 {
             NO_SYSCALL
+        } else if self.syscall == RESTART_SYSCALL && self.earlier < NO_SYSCALL as u32 {
+            self.earlier as u16
         } else {
             self.syscall as u16
         }
     }
 
-    /// Why it waits. `kind` is the system call's [`SyscallKind`], `file` tells what a descriptor is,
+    /// Why it waits. `kind` is the [`SyscallKind`] of [`Blocked::number`], `file` tells what a descriptor is,
     /// `is_gil` whether a futex is one of the interpreter's lock.
     #[inline(always)]
     #[must_use]
@@ -358,7 +366,7 @@ impl Blocked {
                 if is_gil(self.args[0]) {
                     Cause::Gil
                 } else {
-                    Cause::from_u8(self.earlier as u8)
+                    Cause::Other
                 }
             }
             _ => Cause::Other,
@@ -377,16 +385,17 @@ mod tests {
     fn cause_of(state: u32, syscall: i64, args: [u64; 2], file: FileKind) -> Cause {
         let blocked = Blocked {
             state,
-            earlier: Cause::Sleep as u32,
+            earlier: NO_SYSCALL as u32,
             jobctl: 0,
             syscall,
             args,
         };
-        let kind = usize::try_from(syscall)
-            .ok()
-            .and_then(|number| SYSCALL_KINDS.get(number))
-            .copied()
-            .unwrap_or(0);
+        cause_from(blocked, file)
+    }
+
+    fn cause_from(blocked: Blocked, file: FileKind) -> Cause {
+        let kind = SYSCALL_KINDS.get(blocked.number() as usize).copied();
+        let kind = kind.unwrap_or(0);
         blocked.cause(kind, |_| file, |address| address == GIL)
     }
 
@@ -428,7 +437,7 @@ mod tests {
             (libc::SYS_openat, [4, 5], Cause::Pipe),
             (libc::SYS_pause, [0, 0], Cause::Other),
             (libc::SYS_restart_syscall, [GIL, 0], Cause::Gil),
-            (libc::SYS_restart_syscall, [1, 0], Cause::Sleep),
+            (libc::SYS_restart_syscall, [1, 0], Cause::Other),
             (700, [0, 0], Cause::Other),
         ] {
             let found = cause_of(INTERRUPTIBLE, syscall, args, none);
@@ -440,6 +449,27 @@ mod tests {
             (libc::SYS_mmap, Cause::Other),
         ] {
             assert_eq!(cause_of(UNINTERRUPTIBLE, syscall, [0, 0], none), expected);
+        }
+    }
+
+    #[test]
+    fn what_goes_on_after_a_signal() {
+        for (earlier, args, expected) in [
+            (libc::SYS_clock_nanosleep, [1, 0], Cause::Sleep),
+            (libc::SYS_poll, [0x1000, 1], Cause::Poll),
+            (libc::SYS_poll, [0, 0], Cause::Sleep),
+            (libc::SYS_futex, [GIL, 0], Cause::Gil),
+            (libc::SYS_futex, [GIL + 8, 0], Cause::Lock),
+        ] {
+            let blocked = Blocked {
+                state: INTERRUPTIBLE,
+                syscall: libc::SYS_restart_syscall,
+                args,
+                earlier: earlier as u32,
+                jobctl: 0,
+            };
+            assert_eq!(i64::from(blocked.number()), earlier);
+            assert_eq!(cause_from(blocked, FileKind::Other), expected);
         }
     }
 

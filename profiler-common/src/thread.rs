@@ -10,13 +10,13 @@ use crate::cause::{Cause, NO_SYSCALL};
 use crate::event::{EVENT_SINCE_BEFORE, EventHeader, EventKind, OffCpuRecord, Wait};
 
 /// No event of this thread was seen yet.
-pub const THREAD_UNSEEN: u32 = 0;
+pub const THREAD_UNSEEN: u16 = 0;
 /// The thread runs.
-pub const THREAD_ON: u32 = 1;
+pub const THREAD_ON: u16 = 1;
 /// The thread was switched out.
-pub const THREAD_OFF: u32 = 2;
+pub const THREAD_OFF: u16 = 2;
 /// The thread was made while recording and has not run yet.
-pub const THREAD_NEW: u32 = 3;
+pub const THREAD_NEW: u16 = 3;
 
 /// In place of a stack's hash: a thread that was made while recording and has not run yet.
 pub const STACK_OF_START: u64 = 0;
@@ -54,7 +54,10 @@ pub struct ThreadEntry {
     /// The process.
     pub tgid: u32,
     /// One of `THREAD_*`.
-    pub state: u32,
+    pub state: u16,
+    /// Number of the system call in which it was last switched out, whatever came since, or
+    /// [`NO_SYSCALL`]: what it goes on with after a signal.
+    pub earlier: u16,
     /// `CLOCK_MONOTONIC` of the last switch, in nanoseconds.
     pub since_ns: u64,
     /// What the thread had run by then, in nanoseconds (`task_struct.se.sum_exec_runtime`);
@@ -137,10 +140,11 @@ impl ThreadEntry {
     /// A thread that is tracked from `now_ns` on, having run `ran_ns` before.
     #[inline(always)]
     #[must_use]
-    pub fn new(tgid: u32, state: u32, generation: u32, now_ns: u64, ran_ns: u64) -> Self {
+    pub fn new(tgid: u32, state: u16, generation: u32, now_ns: u64, ran_ns: u64) -> Self {
         Self {
             tgid,
             state,
+            earlier: NO_SYSCALL,
             since_ns: now_ns,
             ran_ns,
             stack: STACK_UNKNOWN,
@@ -344,7 +348,7 @@ mod tests {
     const STACK: u64 = 0xabcd;
 
     /// A thread whose last event was at 1000, when it had run 70.
-    fn entry(state: u32) -> ThreadEntry {
+    fn entry(state: u16) -> ThreadEntry {
         ThreadEntry {
             stack: STACK,
             cause: Cause::Lock as u8,

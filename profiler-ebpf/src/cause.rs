@@ -96,8 +96,8 @@ unsafe fn of_descriptor(descriptor: u64) -> Option<FileKind> {
 pub const HANDS_OVER_BIT: u32 = 24;
 
 /// Why the current thread, whose walk is in the scratch of `slot`, waits: a [`Cause`], and above its
-/// 8 bits the number of the system call. `state` is the task's, `earlier` the cause of its last
-/// wait.
+/// 8 bits the number of the system call. `state` is the task's, `earlier` the number of the system
+/// call that it was in before.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn blocked_cause(slot: u32, state: u32, jobctl: u64, earlier: u32) -> u32 {

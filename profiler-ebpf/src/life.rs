@@ -68,7 +68,7 @@ fn now_ns() -> u64 {
 }
 
 #[inline(always)]
-fn track(ids: &Ids, state: u32, generation: u32, now: u64, ran_ns: u64) {
+fn track(ids: &Ids, state: u16, generation: u32, now: u64, ran_ns: u64) {
     if TRACK_THREADS.load() == 0 {
         return;
     }

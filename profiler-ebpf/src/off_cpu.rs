@@ -162,10 +162,13 @@ fn switched_out(
     } else {
         // SAFETY: as above.
         let jobctl = unsafe { field::<u64>(prev, TASK_JOBCTL.load()) };
-        blocked_cause(SLOT_OFF_CPU, state, jobctl, thread.cause as u32)
+        blocked_cause(SLOT_OFF_CPU, state, jobctl, thread.earlier as u32)
     };
     thread.cause = cause as u8;
     thread.syscall = (cause >> 8) as u16;
+    if thread.syscall != NO_SYSCALL {
+        thread.earlier = thread.syscall;
+    }
     thread.generation = s.header.generation;
     thread.stack = s.header.stack;
     let hands_over = (cause >> HANDS_OVER_BIT & 1) as u8 * EVENT_HANDS_GIL_OVER;

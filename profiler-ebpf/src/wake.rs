@@ -73,7 +73,7 @@ pub fn thread_waking(ctx: BtfTracePointContext) -> i32 {
         count::one(Counter::Internal);
         return 0;
     };
-    thread.waker_stack = if waker as u32 == 0 || is_interrupt(ctx.as_ptr(), s) {
+    thread.waker_stack = if waker as u32 == 0 || is_interrupt(ctx.as_ptr(), s, cause) {
         waker = 0;
         WAKER_INTERRUPT
     } else if short {
@@ -147,18 +147,17 @@ fn of_another_process(s: &mut Scratch) -> u64 {
     stack
 }
 
-/// Whether an interrupt runs on the current thread's CPU, which has nothing to do with it.
+/// Whether an interrupt runs on the current thread's CPU, which has nothing to do with it. `cause`
+/// is what the woken thread waits for.
 ///
 /// Interrupts of the kernel run on a stack of the CPU, those of user code on the thread's own, which
 /// is empty then (`run_irq_on_irqstack_cond` in `arch/x86/include/asm/irq_stack.h`). So do those
 /// that the thread's own system call brings about, such as the delivery of what it sends to a
 /// socket of this host: that is its doing.
 #[inline(always)]
-fn is_interrupt(ctx: *const core::ffi::c_void, s: &mut Scratch) -> bool {
-    let Some([_, _, syscall]) = entry_words() else {
-        // A kernel thread.
-        return false;
-    };
+fn is_interrupt(ctx: *const core::ffi::c_void, s: &mut Scratch, cause: u8) -> bool {
+    // Of a kernel thread there is nothing, or zeros (arch/x86/kernel/process.c, copy_thread).
+    let [second, first, syscall] = entry_words().unwrap_or_default();
     if (syscall as i64) < 0 {
         return true;
     }
@@ -174,6 +173,12 @@ fn is_interrupt(ctx: *const core::ffi::c_void, s: &mut Scratch) -> bool {
     let own = stack.is_some_and(|stack| here.wrapping_sub(stack) < STACK_BYTES.load());
     if own {
         return false;
+    }
+    // Nothing else is delivered so: what ends the wait for a lock here is a timer.
+    let delivered = cause == Cause::Network as u8 || cause == Cause::Poll as u8;
+    let kernel_thread = first | second | syscall == 0;
+    if !delivered || kernel_thread {
+        return true;
     }
     let kind = syscall_kind(if syscall > 0xffff {
         0xffff

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use profiler_common::cause::Cause;
+
 /// A profile as the format `raw` writes it.
 #[derive(Clone, Debug, Default)]
 pub struct Folded {
@@ -24,6 +26,21 @@ impl Folded {
                 .unwrap_or_else(|_| panic!("no weight in {line:?}"));
             let frames: Vec<String> = stack.split(';').map(str::to_owned).collect();
             assert!(stacks.insert(frames, weight).is_none(), "twice: {line}");
+        }
+        Self { stacks }
+    }
+
+    /// The same without the causes of waits at the leaves, but for the run queue.
+    #[must_use]
+    pub fn without_causes(&self) -> Self {
+        let mut stacks = BTreeMap::new();
+        for (stack, weight) in &self.stacks {
+            let cause = stack.last().is_some_and(|leaf| {
+                let cause = Cause::ALL.iter().find(|cause| cause.frame() == leaf);
+                cause.is_some_and(|cause| *cause != Cause::RunQueue)
+            });
+            let stack = &stack[..stack.len() - usize::from(cause)];
+            *stacks.entry(stack.to_vec()).or_default() += weight;
         }
         Self { stacks }
     }

@@ -16,6 +16,8 @@ pub mod pyscry;
 pub mod run;
 pub mod symbol;
 pub mod target;
+pub mod times;
+pub mod until_quiet;
 pub mod until_told;
 
 pub use folded::Folded;
@@ -24,3 +26,4 @@ pub use interpreters::{Interpreter, on_each, on_each_built_here, on_one};
 pub use native::{Native, Workshop};
 pub use pyscry::{Ended, Recorder, pyscry, record, sampled};
 pub use target::Target;
+pub use times::Stretch;

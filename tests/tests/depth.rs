@@ -17,8 +17,8 @@ fn frames(target: &Target) -> (Vec<String>, String) {
     let pid = target.pid().to_string();
     let ended = record(&["--pid", &pid, "--duration", "0.3", "--off-cpu"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    let (stack, _) = ended
-        .folded
+    let folded = ended.folded.without_causes();
+    let (stack, _) = folded
         .stacks
         .iter()
         .max_by_key(|(_, weight)| **weight)

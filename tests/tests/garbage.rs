@@ -14,7 +14,7 @@ use profiler_common::mem::Memory;
 use pyscry::process::RemoteMemory;
 use pyscry::python::inspect::{self, Python};
 use pyscry::python::{objects, threads};
-use pyscry_tests::{Ended, Interpreter, Target, on_each, record};
+use pyscry_tests::{Ended, Folded, Interpreter, Target, on_each, record};
 
 /// A thread for each way to go wrong, in a C function that does not come back: one that uses the
 /// CPU, or one that waits again and again. And one thread with which all is well.
@@ -391,10 +391,10 @@ fn function(frame: &str) -> &str {
 /// began.
 const NOT_SEEN: [&str; 2] = ["[stack not known]", "[no Python]"];
 
-/// The stacks of one thread, without what stands for the thread and for the run queue.
-fn stacks(ended: &Ended, tid: u32) -> Vec<Vec<&str>> {
+/// The stacks of one thread, without what stands for the thread and for causes of waits.
+fn stacks(folded: &Folded, tid: u32) -> Vec<Vec<&str>> {
     let prefix = format!("thread ({tid})");
-    let own = ended.folded.stacks.keys().filter_map(|stack| {
+    let own = folded.stacks.keys().filter_map(|stack| {
         let (root, frames) = stack.split_first().expect("a thread at the root");
         root.starts_with(&prefix).then(|| {
             let frames = frames.iter().map(|frame| function(frame));
@@ -436,8 +436,9 @@ fn check(python: &Interpreter, ended: &Ended, tids: &HashMap<String, u32>, took:
     assert_eq!(ended.code, 0, "{what}");
     assert!(!ended.stderr.contains("panicked"), "{what}");
     assert!(took < PATIENCE, "{took:?}, {what}");
+    let folded = ended.folded.without_causes();
     for case in &CASES {
-        let stacks = stacks(ended, tids[case.name]);
+        let stacks = stacks(&folded, tids[case.name]);
         let seen: Vec<_> = stacks
             .iter()
             .filter(|stack| !matches!(stack[..], [only] if NOT_SEEN.contains(&only)))
@@ -457,7 +458,7 @@ fn check(python: &Interpreter, ended: &Ended, tids: &HashMap<String, u32>, took:
             );
         }
     }
-    let healthy = stacks(ended, tids["healthy"]);
+    let healthy = stacks(&folded, tids["healthy"]);
     let healthy = healthy
         .iter()
         .filter(|stack| !matches!(stack[..], [only] if NOT_SEEN.contains(&only)));

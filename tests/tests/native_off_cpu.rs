@@ -80,7 +80,7 @@ fn waits_that_end_have_their_callers() {
         let ended = record(&["--pid", &pid, "--native", "--off-cpu", "--duration", "0.5"]);
         is_good(&ended);
         let mut blocked = 0;
-        for (stack, weight) in &ended.folded.stacks {
+        for (stack, weight) in &ended.folded.without_causes().stacks {
             let (stack, queued) = without_queue(stack);
             if stack == [NOT_KNOWN] {
                 continue;
@@ -122,7 +122,7 @@ fn waits_without_the_kernels_frames() {
     let ended = record(&args);
     is_good(&ended);
     let mut blocked = 0;
-    for (stack, weight) in &ended.folded.stacks {
+    for (stack, weight) in &ended.folded.without_causes().stacks {
         let (stack, queued) = without_queue(stack);
         assert_eq!(split_kernel(stack).1, &[] as &[String], "{stack:#?}");
         if !queued && stack != [NOT_KNOWN] {
@@ -146,7 +146,7 @@ fn a_wait_that_began_before_the_recording_and_goes_on_behind_it() {
         let args = ["--pid", &pid, "--native", "--off-cpu", "--duration", "0.5"];
         let ended = record(&args);
         is_good(&ended);
-        for stack in ended.folded.stacks.keys() {
+        for stack in ended.folded.without_causes().stacks.keys() {
             is_as_gdb_says(stack, &truth[&other.pid()]);
             assert!(
                 in_kernel(stack, way.kernel),
@@ -169,7 +169,7 @@ fn a_thread_that_waits_for_others() {
     let ended = record(&args);
     is_good(&ended);
     let mut blocked = 0;
-    for (stack, weight) in &ended.folded.stacks {
+    for (stack, weight) in &ended.folded.without_causes().stacks {
         if without_queue(stack).1 {
             continue;
         }

@@ -77,7 +77,10 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
             text,
             "Samples: {total}{}. Lost: {lost}. Truncated: {truncated}.",
             match args.gil {
-                true => format!(", {} with the GIL", recording.collector.samples_with_gil),
+                true => format!(
+                    ", {} with the GIL",
+                    recording.collector.samples_with_gil.values().sum::<u64>()
+                ),
                 false => String::new(),
             }
         );

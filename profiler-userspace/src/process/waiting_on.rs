@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use profiler_common::cause::{
-    ANON_INODE_MAGIC, Blocked, Cause, FileKind, NO_SYSCALL, SYSCALL_KINDS,
+    ANON_INODE_MAGIC, Blocked, Cause, FileKind, NO_SYSCALL, RESTART_SYSCALL, SYSCALL_KINDS,
 };
 
 /// Why a thread in a state (a letter of `/proc/PID/stat`) waits, and the number of the system call
@@ -24,10 +24,11 @@ pub fn cause(
         state: match state {
             Some('T') => 4,
             Some('t') => 8,
+            _ if is_frozen(pid, tid, state) => 4,
             Some('D') => 2,
             _ => 1,
         },
-        earlier: Cause::Other as u32,
+        earlier: u32::from(restarted(pid, tid, syscall)),
         jobctl: 0,
         syscall,
         args,
@@ -36,6 +37,55 @@ pub fn cause(
     let kind = SYSCALL_KINDS.get(usize::from(number)).copied();
     let cause = blocked.cause(kind.unwrap_or(0), |fd| file_kind(pid, fd), is_gil);
     (cause, number)
+}
+
+/// The number of the system call that a thread is in, or was as a signal stopped it; `NO_SYSCALL`
+/// where that is not known.
+#[must_use]
+pub fn earlier(pid: u32, tid: u32) -> u16 {
+    let entered = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"));
+    let Some((syscall, _)) = entered.ok().as_deref().and_then(parse) else {
+        return NO_SYSCALL;
+    };
+    if syscall == RESTART_SYSCALL {
+        restarted(pid, tid, syscall)
+    } else {
+        u16::try_from(syscall).unwrap_or(NO_SYSCALL)
+    }
+}
+
+/// What `restart_syscall` goes on with, from the function of the kernel that the thread waits in:
+/// `futex_wait_restart`, `hrtimer_nanosleep_restart` and `do_restart_poll` are all that there are
+/// for calls that Python makes. `NO_SYSCALL` for other calls.
+fn restarted(pid: u32, tid: u32, syscall: i64) -> u16 {
+    if syscall != RESTART_SYSCALL {
+        return NO_SYSCALL;
+    }
+    let function = wchan(pid, tid);
+    let holds = |(word, _): &(&str, i64)| function.contains(word);
+    let call = [
+        ("futex", libc::SYS_futex),
+        ("nanosleep", libc::SYS_clock_nanosleep),
+        ("poll", libc::SYS_poll),
+    ];
+    let found = call.into_iter().find(holds);
+    found.map_or(NO_SYSCALL, |(_, number)| number as u16)
+}
+
+/// The function of the kernel that a thread waits in; empty where that is not told.
+fn wchan(pid: u32, tid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default()
+}
+
+/// Whether the thread's control group is frozen. The state says something else: `D` for the freezer
+/// of version 1 (`fs/proc/array.c` tells nobody of `TASK_FROZEN`), `S` for version 2, whose
+/// `do_freezer_trap` is part of `get_signal` in most builds.
+fn is_frozen(pid: u32, tid: u32, state: Option<char>) -> bool {
+    match (state, wchan(pid, tid).as_str()) {
+        (Some('D'), "__refrigerator") => true,
+        (Some('S'), function) => matches!(function, "do_freezer_trap" | "get_signal"),
+        _ => false,
+    }
 }
 
 /// `NUMBER ARGUMENT… STACK PC` in a system call, `-1 STACK PC` elsewhere; `running` tells nothing

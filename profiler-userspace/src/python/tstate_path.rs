@@ -25,8 +25,8 @@ use crate::elf::{Elf, ElfImage};
 use crate::process::RemoteMemory;
 
 /// Bytes above the thread pointer that are searched: glibc's `struct pthread` has 0x900, musl's
-/// less.
-const PTHREAD_BYTES: usize = 0xa00;
+/// less. Not beyond: see `record::snapshot`.
+const PTHREAD_BYTES: usize = 0x900;
 /// Bytes below the thread pointer that are searched: the static TLS block.
 const STATIC_TLS_BYTES: usize = 0x2000;
 /// Bytes of a second-level table: 32 glibc slots of 16 bytes, 128 musl slots of 8.

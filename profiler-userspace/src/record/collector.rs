@@ -14,7 +14,8 @@ use profiler_common::walk::WalkStatus;
 
 use super::accounts::Accounts;
 use super::blame::Blame;
-use super::gil::{Gils, Holder, Train, Trains};
+use super::gil::{Gils, Holder};
+use super::looks::{Looks, Part};
 use super::names::Unnamed;
 use super::profile::{Doing, Key, Profile, Unit, Waker};
 use super::snapshot::Snapshot;
@@ -52,19 +53,19 @@ pub struct Collector {
     pub unnamed: Unnamed,
     /// On-CPU samples by thread.
     pub samples: HashMap<u32, u64>,
-    /// On-CPU samples of threads that held the interpreter's lock.
-    pub samples_with_gil: u64,
+    /// Those of them that held the interpreter's lock.
+    pub samples_with_gil: HashMap<u32, u64>,
     /// Off-CPU time of threads that held the interpreter's lock, nanoseconds.
     pub off_with_gil_ns: u64,
     /// Where each thread's time went.
     pub accounts: Accounts,
     /// The interpreters' locks.
     pub gils: Gils,
+    looks: Looks,
     /// Who held up whom.
     pub blame: Blame,
     /// When the first sample or stretch was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: Option<u64>,
-    trains: Trains,
     named: BTreeSet<u32>,
     keep: Keep,
 }
@@ -80,13 +81,13 @@ impl Collector {
             snapshot: Snapshot::default(),
             unnamed: Unnamed::new(),
             samples: HashMap::new(),
-            samples_with_gil: 0,
+            samples_with_gil: HashMap::new(),
             off_with_gil_ns: 0,
             accounts: Accounts::default(),
             gils: Gils::default(),
+            looks: Looks::default(),
             blame: Blame::default(),
             first_ns: None,
-            trains: Trains::default(),
             named: BTreeSet::new(),
             keep,
         }
@@ -126,7 +127,6 @@ impl Collector {
                 let (on_ns, off_ns) = (header.value, header.stack);
                 self.accounts.end(header.tid, header.time_ns, on_ns, off_ns);
                 self.blame.end(header.tid);
-                self.trains.end(header.tid);
             }
             Some(EventKind::Native) => self.stacks.expect(
                 header.stack,
@@ -159,7 +159,9 @@ impl Collector {
         self.gils
             .sample(header.value, header.tid, header.time_ns, holds_gil);
         self.accounts.sample(header.tid, header.time_ns);
-        self.samples_with_gil += u64::from(holds_gil);
+        if holds_gil {
+            *self.samples_with_gil.entry(header.tid).or_default() += 1;
+        }
         let tid = self.apart(header.tid);
         self.profile.sample(Key {
             tid,
@@ -222,25 +224,59 @@ impl Collector {
         };
         if blocked != 0 {
             let waker = self.waker(cause, &wait);
-            let end = begin + blocked;
-            let train = match cause {
-                Cause::Gil => self.trains.piece(tid, begin, end, wait.waker_tid == 0),
-                _ => Train::of_one(begin),
-            };
-            let span = (train.from_ns, end);
-            self.blame
-                .wait(tid, cause, stack, span, waker, wait.waker_tid);
             let doing = Doing::Waiting {
                 cause,
                 syscall,
                 waker,
             };
-            let key = Key { doing, ..key };
-            self.profile.piece(key, blocked, train.before_ns);
+            let mut part = Part {
+                key: Key { doing, ..key },
+                from_ns: begin,
+                until_ns: header.time_ns,
+                ns: blocked,
+            };
+            if header.flags & EVENT_HANDS_GIL_OVER != 0
+                && let Some(taken) = self.looks.took(wait.waker_tid)
+            {
+                // One that looked at the lock just then has it from this thread.
+                let own = Waker {
+                    stack,
+                    tgid: header.tgid,
+                    tid: if self.keep.wakers { tid } else { 0 },
+                };
+                self.ended_by(wait.waker_tid, taken, own, tid);
+            }
+            if cause == Cause::Gil {
+                let (joined, other) = self.looks.join(tid, part);
+                part = joined;
+                if let Some(other) = other {
+                    self.profile.stretch(other.key, other.ns);
+                }
+            }
+            if cause == Cause::Gil && wait.waker_stack == WAKER_INTERRUPT {
+                self.looks.keep(tid, part);
+            } else {
+                part.until_ns = begin + blocked;
+                self.ended_by(tid, part, waker, wait.waker_tid);
+            }
         }
         if queued != 0 {
+            if cause == Cause::RunQueue && !holds_gil {
+                self.looks.preempted(tid, begin, header.time_ns);
+            }
             self.profile.stretch(key, queued);
         }
+    }
+
+    /// Counts a wait, as ended by `waker`, whose thread is `waker_tid`.
+    fn ended_by(&mut self, tid: u32, mut part: Part, by: Waker, waker_tid: u32) {
+        if let Doing::Waiting { cause, waker, .. } = &mut part.key.doing {
+            *waker = by;
+            let span = (part.from_ns, part.until_ns);
+            self.blame
+                .wait(tid, *cause, part.key.stack, span, by, waker_tid);
+        }
+        self.profile.stretch(part.key, part.ns);
     }
 
     /// What the end of a wait for the interpreter's lock says of who has it: at `woken_ns` somebody
@@ -259,6 +295,14 @@ impl Collector {
         self.gils.change(wait.gil, woken_ns, Holder::Free);
         let own = Holder::Thread(header.tid);
         self.gils.change(wait.gil, header.time_ns, own);
+    }
+
+    /// Nothing more will come.
+    pub fn finish(&mut self) {
+        for part in self.looks.finish() {
+            self.profile.stretch(part.key, part.ns);
+        }
+        self.gils.finish();
     }
 
     /// Who ended a wait, as far as it is told apart.

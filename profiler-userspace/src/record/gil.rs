@@ -151,64 +151,6 @@ fn follow(last: Option<Sight>, next: Sight) -> Option<Sight> {
     }
 }
 
-/// A thread that waits for a lock looks again every 5 ms (`sys.setswitchinterval`): such pieces are
-/// one wait.
-#[derive(Debug, Default)]
-pub struct Trains {
-    by_thread: HashMap<u32, Train>,
-}
-
-/// A wait in pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Train {
-    /// When it began, `CLOCK_MONOTONIC` nanoseconds.
-    pub from_ns: u64,
-    until_ns: u64,
-    /// How long the pieces before this one were.
-    pub before_ns: u64,
-}
-
-impl Train {
-    /// A wait of one piece.
-    #[must_use]
-    pub fn of_one(from_ns: u64) -> Self {
-        Self {
-            from_ns,
-            until_ns: from_ns,
-            before_ns: 0,
-        }
-    }
-}
-
-/// Between two pieces of a wait a thread looks and asks for the lock: no longer than this, in
-/// nanoseconds.
-const BETWEEN_PIECES_NS: u64 = 1_000_000;
-
-impl Trains {
-    /// A piece of a wait: by a timer's doing it goes on. Returns the wait.
-    pub fn piece(&mut self, tid: u32, from_ns: u64, until_ns: u64, goes_on: bool) -> Train {
-        let before = self.by_thread.remove(&tid);
-        let train = match before {
-            Some(train) if from_ns.saturating_sub(train.until_ns) < BETWEEN_PIECES_NS => train,
-            _ => Train::of_one(from_ns),
-        };
-        if goes_on {
-            let next = Train {
-                until_ns,
-                before_ns: train.before_ns + until_ns.saturating_sub(from_ns),
-                ..train
-            };
-            self.by_thread.insert(tid, next);
-        }
-        train
-    }
-
-    /// The thread is there no more.
-    pub fn end(&mut self, tid: u32) {
-        self.by_thread.remove(&tid);
-    }
-}
-
 /// All locks of a recording, and whose thread states are whose.
 #[derive(Debug, Default)]
 pub struct Gils {
@@ -371,21 +313,6 @@ mod tests {
             wanted[0].held_while_wanted,
             BTreeMap::from([(Holder::Thread(7), 10), (Holder::Unknown, 10)])
         );
-    }
-
-    #[test]
-    fn pieces_of_a_wait() {
-        const MS: u64 = 1_000_000;
-        let mut trains = Trains::default();
-        assert_eq!(trains.piece(1, 0, 5 * MS, true).before_ns, 0);
-        let second = trains.piece(1, 5 * MS + 9, 10 * MS + 9, true);
-        assert_eq!((second.from_ns, second.before_ns), (0, 5 * MS));
-        assert_eq!(trains.piece(2, 6 * MS, 7 * MS, false).before_ns, 0);
-        let last = trains.piece(1, 10 * MS + 20, 11 * MS, false);
-        assert_eq!((last.from_ns, last.before_ns), (0, 10 * MS));
-        // Another one, and one behind a long time on a CPU.
-        assert_eq!(trains.piece(1, 11 * MS, 16 * MS, true).before_ns, 0);
-        assert_eq!(trains.piece(1, 18 * MS, 19 * MS, false).before_ns, 0);
     }
 
     proptest! {

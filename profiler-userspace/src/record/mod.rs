@@ -12,6 +12,7 @@ pub mod collector;
 pub mod gil;
 mod host_unwind;
 pub mod launch;
+mod looks;
 pub mod merge;
 pub mod name_native;
 pub mod names;

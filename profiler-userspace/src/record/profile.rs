@@ -123,16 +123,10 @@ impl Profile {
 
     /// Adds a stretch of so many nanoseconds.
     pub fn stretch(&mut self, key: Key, ns: u64) {
-        self.piece(key, ns, 0);
-    }
-
-    /// Adds a stretch of so many nanoseconds that goes on where another, of `before_ns`, ended: one
-    /// wait in all.
-    pub fn piece(&mut self, key: Key, ns: u64, before_ns: u64) {
         let weight = self.weights.entry(key).or_default();
-        weight.count += u64::from(before_ns == 0);
+        weight.count += 1;
         weight.ns += ns;
-        weight.longest_ns = weight.longest_ns.max(before_ns + ns);
+        weight.longest_ns = weight.longest_ns.max(ns);
     }
 
     /// All weights.
@@ -328,15 +322,6 @@ mod tests {
         assert_eq!(of(on_cpu(3, STACK_NOT_SAMPLED)).ns, 9);
         assert_eq!(of(waits).ns, 12);
         assert_eq!((of(waits).count, of(waits).longest_ns), (2, 7));
-        profile.piece(waits, 3, 5);
-        assert_eq!(
-            profile.weights.get(&waits).map(|weight| weight.count),
-            Some(2)
-        );
-        assert_eq!(
-            profile.weights.get(&waits).map(|weight| weight.longest_ns),
-            Some(8)
-        );
-        assert_eq!(profile.total(), 3000 + 1000 + 50 + 9 + 12 + 3);
+        assert_eq!(profile.total(), 3000 + 1000 + 50 + 9 + 12);
     }
 }

@@ -27,7 +27,7 @@ use crate::bpf::counters::Counters;
 use crate::bpf::tables::TablesError;
 use crate::bpf::{LoadError, LoadOptions, Programs};
 use crate::process::quota::{Quotas, Throttled};
-use crate::process::{pidfd, proc_file};
+use crate::process::{pidfd, proc_file, waiting_on};
 use crate::python::locate::LocateError;
 use crate::python::{InspectError, Version};
 
@@ -433,7 +433,7 @@ impl Session {
         while self.drain() {}
         if follows {
             self.flush_off_cpu(end_ns, &ran)?;
-            self.collector.gils.finish();
+            self.collector.finish();
         }
         if matches!(self.options.mode, Mode::Wall(_)) {
             let on_cpu = self.on_cpu_times();
@@ -625,7 +625,10 @@ fn track_threads(
             let now_ns = monotonic_ns();
             let ran_ns = proc_file::thread_cpu_ns(target.pid, tid).unwrap_or(RAN_UNKNOWN);
             let generation = target.entry().generation;
-            let entry = ThreadEntry::new(target.pid, THREAD_UNSEEN, generation, now_ns, ran_ns);
+            let entry = ThreadEntry {
+                earlier: waiting_on::earlier(target.pid, tid),
+                ..ThreadEntry::new(target.pid, THREAD_UNSEEN, generation, now_ns, ran_ns)
+            };
             collector.accounts.begin(tid, now_ns);
             if programs.track_thread(tid, &entry).is_err() {
                 collector.counters.add(Counter::ThreadsUntracked, 1);

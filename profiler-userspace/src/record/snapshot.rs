@@ -225,8 +225,10 @@ fn waiting_threads(
     }
 }
 
-/// Bytes of `struct pthread` in which the tid is searched.
-const PTHREAD_BYTES: usize = 0xa00;
+/// Bytes of `struct pthread` in which the tid is searched: glibc has it at 0x2d0, musl at 0x30. Both
+/// have more behind it. What is beyond may be another's memory, where a read can wait for as long as
+/// a `userfaultfd` leaves it unanswered.
+const PTHREAD_BYTES: usize = 0x400;
 
 /// Which thread has which thread pointer. Every thread state names a thread pointer; the C
 /// library keeps the thread's tid near it, at a place that is found by looking where every

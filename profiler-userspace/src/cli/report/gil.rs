@@ -64,10 +64,14 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
 fn held_ns(recording: &Recording) -> Option<u64> {
     let collector = &recording.collector;
     recording.mode.sampling()?;
-    let samples: u64 = collector.samples.values().sum();
-    let on_cpu: u64 = collector.accounts.on_cpu().values().sum();
-    let with = u128::from(on_cpu) * u128::from(collector.samples_with_gil);
-    Some((with / u128::from(samples.max(1))) as u64 + collector.off_with_gil_ns)
+    let on_cpu = collector.accounts.on_cpu();
+    // Thread by thread: samples of one say nothing of another's time.
+    let with = collector.samples_with_gil.iter().map(|(tid, with)| {
+        let samples = collector.samples.get(tid).copied().unwrap_or(0).max(1);
+        let time = on_cpu.get(tid).copied().unwrap_or(0);
+        (u128::from(time) * u128::from(*with) / u128::from(samples)) as u64
+    });
+    Some(with.sum::<u64>() + collector.off_with_gil_ns)
 }
 
 fn holders(recording: &Recording, timeline: &Timeline) -> String {

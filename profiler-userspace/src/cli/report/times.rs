@@ -57,7 +57,7 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
             "On CPUs by {samples} samples of 1/{} s: {}, {} of it with the GIL.",
             sampling.rate,
             seconds(samples * 1_000_000_000 / u64::from(sampling.rate.max(1))),
-            percent(recording.collector.samples_with_gil, samples)
+            percent(recording.collector.samples_with_gil.values().sum(), samples)
         );
     }
     for held in &recording.throttled {
