@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: cost and truth of a recording, side by side with py-spy in one run,
-//! and with perf where there is one.
+//! and with perf, bpftrace and offcputime where there are any.
 //!
 //! It prints a table and judges nothing else: timings are no tests.
 

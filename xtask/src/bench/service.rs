@@ -6,6 +6,7 @@
 use anyhow::Result;
 
 use super::Bench;
+use super::numbers::Samples;
 use super::slowdown::{Slowdown, Variant, measure};
 use super::table::Row;
 use super::target::Worker;
@@ -14,7 +15,8 @@ use super::tracers::{self, Tracer};
 /// Clients at a time.
 const CONNECTIONS: &str = "8";
 
-/// The ways of pyscry to record waits, and the percent of requests that they may cost.
+/// The ways of pyscry to record waits, and the percent of requests that they may cost: less than
+/// those of the others, too.
 const OURS: [(&[&str], Option<f64>); 4] = [
     (&["--wall"], Some(2.0)),
     (&["--off-cpu"], None),
@@ -24,73 +26,82 @@ const OURS: [(&[&str], Option<f64>); 4] = [
 
 pub(super) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let worker = Worker::start(&bench.python, "bench_service.py", &[CONNECTIONS])?;
-    let pid = worker.pid();
-    let mut names = Vec::new();
-    let mut goals = Vec::new();
-    let mut variants = Vec::new();
-    for (args, goal) in OURS {
-        names.push(format!("pyscry {}", args.join(" ")));
-        goals.push(goal);
-        variants.push(Variant {
-            tool: &bench.pyscry,
-            args,
-            instead: None,
+    let others = others(worker.pid());
+    let args: Vec<Vec<&str>> = others
+        .iter()
+        .map(|(_, tracer)| tracer.args.iter().map(String::as_str).collect())
+        .collect();
+    let variant = |tool, args| Variant {
+        tool,
+        args,
+        instead: None,
+    };
+    let ours = OURS.iter().map(|(args, _)| variant(&bench.pyscry, args));
+    let theirs = others.iter().zip(&args);
+    let theirs = theirs.map(|((_, tracer), args)| variant(&tracer.tool, args));
+    let variants: Vec<_> = ours.chain(theirs).collect();
+    let found = measure(bench, &worker, &variants)?;
+    let (ours, theirs) = found.split_at(OURS.len());
+    let least = theirs.iter().map(|found| fewer(found).median());
+    let least = least.fold(f64::INFINITY, f64::min);
+    let mut rows = Vec::new();
+    for ((args, goal), found) in OURS.iter().zip(ours) {
+        let lost = fewer(found).median();
+        rows.push(Row {
+            what: format!("fewer requests per second under {}", args.join(" ")),
+            goal: goal.map_or_else(String::new, |goal| format!("{goal} %, the least of all")),
+            pyscry: format!("{lost:.2} %"),
+            py_spy: "cannot".to_owned(),
+            met: goal.map(|goal| lost <= goal && lost < least),
+            note: note(bench, found),
         });
     }
-    let others: Vec<(&str, Tracer)> = [
+    // Into the notes of the first: the columns are of others.
+    for ((name, _), found) in others.iter().zip(theirs) {
+        let note = format!(
+            "; {name} {:.2} %: {}",
+            fewer(found).median(),
+            note(bench, found)
+        );
+        if let Some(row) = rows.first_mut() {
+            row.note.push_str(&note);
+        }
+    }
+    Ok(rows)
+}
+
+/// Other tools, where they are installed.
+fn others(pid: u32) -> Vec<(&'static str, Tracer)> {
+    let found = [
         ("bpftrace", tracers::bpftrace(pid)),
         ("offcputime", tracers::offcputime(pid)),
-    ]
-    .into_iter()
-    .filter_map(|(name, found)| match found {
+    ];
+    let present = found.into_iter().filter_map(|(name, found)| match found {
         Ok(tracer) => Some((name, tracer)),
         Err(error) => {
             eprintln!("    left out: {error:#}");
             None
         }
-    })
-    .collect();
-    let args: Vec<Vec<&str>> = others
-        .iter()
-        .map(|(_, tracer)| tracer.args.iter().map(String::as_str).collect())
-        .collect();
-    for ((name, tracer), args) in others.iter().zip(&args) {
-        names.push((*name).to_owned());
-        goals.push(None);
-        variants.push(Variant {
-            tool: &tracer.tool,
-            args,
-            instead: None,
-        });
-    }
-    let found = measure(bench, &worker, &variants)?;
-    let rows = names.iter().zip(goals).zip(&found);
-    Ok(rows
-        .map(|((name, goal), found)| row(bench, name, goal, found))
-        .collect())
+    });
+    present.collect()
 }
 
-fn row(bench: &Bench, name: &str, goal: Option<f64>, found: &Slowdown) -> Row {
-    // More time for the same work, as fewer requests in the same time.
-    let fewer = found.percent.map(|more| more / (100.0 + more) * 100.0);
-    let (lower, upper) = fewer.quartiles();
-    Row {
-        what: format!("fewer requests per second under {name}"),
-        goal: goal.map_or_else(String::new, |goal| format!("at most {goal} %")),
-        pyscry: format!("{:.2} %", fewer.median()),
-        met: goal.map(|goal| fewer.median() <= goal),
-        note: format!(
-            "median of {} pairs, the middle half from {lower:.2} to {upper:.2} %; {:.2} % more CPU \
-             time of the service per request, {:.2} to {:.2} %; {:.0} requests a second without, \
-             {:.0} switches with and without; the profiler itself uses {:.1} % of a CPU",
-            bench.rounds,
-            found.cpu.median(),
-            found.cpu.quartiles().0,
-            found.cpu.quartiles().1,
-            found.free.median(),
-            found.switches,
-            found.own.median(),
-        ),
-        ..Row::default()
-    }
+/// More time for the same work, as fewer requests in the same time.
+fn fewer(found: &Slowdown) -> Samples {
+    found.percent.map(|more| more / (100.0 + more) * 100.0)
+}
+
+fn note(bench: &Bench, found: &Slowdown) -> String {
+    let (lower, upper) = fewer(found).quartiles();
+    let (cpu_lower, cpu_upper) = found.cpu.quartiles();
+    format!(
+        "median of {} pairs, the middle half from {lower:.2} to {upper:.2} %; {:.2} % more CPU time of \
+         the service per request, {cpu_lower:.2} to {cpu_upper:.2} %; {:.0} requests a second \
+         without, {:.0} switches with and without; the profiler itself uses {:.1} % of a CPU",
+        bench.rounds,
+        found.cpu.median(),
+        found.free.median(),
+        found.switches,
+        found.own.median(),
+    )
 }

@@ -23,7 +23,9 @@ def waits_for_lock():
 
 
 def ends_lock():
-    LOCK.release()
+    # On a slow machine the other one may not have come back to it.
+    if LOCK.locked():
+        LOCK.release()
 
 
 def waits_for_pipe():
