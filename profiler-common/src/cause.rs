@@ -152,16 +152,16 @@ pub const SYSCALL_KINDS: [u8; SYSCALLS] = {
                 // symlinkat, readlinkat, fchmodat, faccessat, sync_file_range, utimensat, fallocate
                 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268, 269, 277, 280, 285, //
                 // syncfs, renameat2, execveat, copy_file_range, statx, io_pgetevents, faccessat2
-                306, 316, 322, 326, 332, 333, 439,
+                306, 316, 322, 326, 332, 333, 439, //
+                // What has a position is a file: pread64, pwrite64, preadv, pwritev, preadv2,
+                // pwritev2
+                17, 18, 295, 296, 327, 328,
             ],
         ),
-        // read, write, close, ioctl, pread64, pwrite64, readv, writev, splice, tee, vmsplice,
-        // preadv, pwritev, preadv2, pwritev2
+        // read, write, close, ioctl, readv, writev, splice, tee, vmsplice
         (
             SyscallKind::Descriptor,
-            &[
-                0, 1, 3, 16, 17, 18, 19, 20, 275, 276, 278, 295, 296, 327, 328,
-            ],
+            &[0, 1, 3, 16, 19, 20, 275, 276, 278],
         ),
         // msgsnd, msgrcv, mq_timedsend, mq_timedreceive
         (SyscallKind::Queue, &[69, 70, 242, 243]),
@@ -431,6 +431,7 @@ mod tests {
             (libc::SYS_wait4, [77, 0], Cause::Child),
             (libc::SYS_vfork, [0, 0], Cause::Child),
             (libc::SYS_fsync, [4, 0], Cause::Disk),
+            (libc::SYS_pread64, [4, 0], Cause::Disk),
             (libc::SYS_newfstatat, [4, 0], Cause::Disk),
             (libc::SYS_mq_timedreceive, [4, 0], Cause::Pipe),
             (libc::SYS_sendfile, [4, 5], Cause::Network),

@@ -73,7 +73,14 @@ pub fn thread_waking(ctx: BtfTracePointContext) -> i32 {
         count::one(Counter::Internal);
         return 0;
     };
-    thread.waker_stack = if waker as u32 == 0 || is_interrupt(ctx.as_ptr(), s, cause) {
+    // A short wait for the interpreter's lock is none that a timer ended, and only threads of the
+    // process have it: no need to look at stacks.
+    let interrupt = if short {
+        (waker >> 32) as u32 != thread.tgid
+    } else {
+        waker as u32 == 0 || is_interrupt(ctx.as_ptr(), s, cause)
+    };
+    thread.waker_stack = if interrupt {
         waker = 0;
         WAKER_INTERRUPT
     } else if short {
