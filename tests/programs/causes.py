@@ -469,7 +469,8 @@ def reads_timerfd():
 # [child]
 
 # One that ends with this process, at the latest.
-CHILD = ["/bin/cat"] if HOLD else ["/bin/sleep", "0.3"]
+# Long beside what it takes to start it, which waits at a pipe.
+CHILD = ["/bin/cat"] if HOLD else ["/bin/sleep", "0.9"]
 
 
 def stdin_of_child():
