@@ -8,11 +8,6 @@ SAID = {}
 GO = threading.Event()
 
 
-def reads_last(page):
-    """What a thread waits in here, it waits for behind its last reading."""
-    return reading(page)
-
-
 def competes():
     """Hashing lets the interpreter's lock go."""
     GO.wait()
@@ -21,7 +16,7 @@ def competes():
     until = time.monotonic() + 2
     while time.monotonic() < until:
         hashlib.sha256(DATA).digest()
-    last = reads_last(page)
+    last = reading(page)
     facts = [after - before for before, after in zip(first, last)]
     SAID[threading.current_thread().name] = [threading.get_native_id()] + facts
 

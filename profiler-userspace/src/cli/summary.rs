@@ -63,7 +63,7 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
             counters.get(Counter::OffCpuStretches),
             seconds(total),
         );
-        text.push_str(&times::lines(recording));
+        text.push_str(&times::lines(recording, args.threads));
         let short = counters.get(Counter::OffCpuShort);
         if short != 0 {
             let _infallible = writeln!(

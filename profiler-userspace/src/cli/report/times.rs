@@ -6,8 +6,12 @@ use super::{percent, seconds, thread};
 use crate::record::Recording;
 use crate::record::accounts::Account;
 
-/// The lines: the sum over all threads, the widest gap, the run queue's reasons.
-pub(in crate::cli) fn lines(recording: &Recording) -> String {
+/// Threads at most that are listed one by one.
+const THREADS: usize = 20;
+
+/// The lines: the sum over all threads, each of them where threads are kept apart, the widest gap,
+/// the run queue's reasons.
+pub(in crate::cli) fn lines(recording: &Recording, each: bool) -> String {
     let mut text = String::new();
     let accounts: Vec<Account> = recording.collector.accounts.all().copied().collect();
     let sum = |of: fn(&Account) -> u64| accounts.iter().map(of).sum::<u64>();
@@ -40,6 +44,9 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
         if rest < 0 { "-" } else { "" },
         seconds(rest.unsigned_abs())
     );
+    if each {
+        text.push_str(&one_by_one(recording, accounts.clone()));
+    }
     if let Some(worst) = worst(&accounts) {
         let _infallible = writeln!(
             text,
@@ -71,6 +78,28 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
             held.times,
             seconds(held.time.as_nanos() as u64),
         );
+    }
+    text
+}
+
+/// A line for each thread, those first that ran or wanted to.
+fn one_by_one(recording: &Recording, mut accounts: Vec<Account>) -> String {
+    let mut text = String::new();
+    let busy = |account: &Account| account.on_ns + account.queued_ns;
+    accounts.sort_by_key(|account| (std::cmp::Reverse(busy(account)), account.tid));
+    for account in accounts.iter().take(THREADS) {
+        let _infallible = writeln!(
+            text,
+            "  {}: {} = {} on CPUs + {} in run queues + {} blocked",
+            thread(recording, account.tid),
+            seconds(account.window_ns()),
+            seconds(account.on_ns),
+            seconds(account.queued_ns),
+            seconds(account.blocked_ns),
+        );
+    }
+    if accounts.len() > THREADS {
+        let _infallible = writeln!(text, "  and {} more", accounts.len() - THREADS);
     }
     text
 }
