@@ -12,6 +12,7 @@ import http.server
 import itertools
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -162,21 +163,23 @@ def generate_load(port):
 
 def serve():
     """The first process: the shop."""
-    with tempfile.TemporaryDirectory() as directory:
-        Shop.database = os.path.join(directory, "shop.db")
-        make_database(Shop.database)
-        server = Server(("127.0.0.1", 0), Shop)
-        threading.Thread(target=keep_prices_fresh, name="prices", daemon=True).start()
-        threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
-        command = [sys.executable, __file__, "--load", str(server.server_address[1])]
-        load = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        print("ready", flush=True)
-        try:
-            sys.stdin.read()
-        except KeyboardInterrupt:
-            pass
-        load.kill()
-        load.wait()
+    directory = tempfile.mkdtemp()
+    Shop.database = os.path.join(directory, "shop.db")
+    make_database(Shop.database)
+    server = Server(("127.0.0.1", 0), Shop)
+    threading.Thread(target=keep_prices_fresh, name="prices", daemon=True).start()
+    threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
+    command = [sys.executable, __file__, "--load", str(server.server_address[1])]
+    load = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    print("ready", flush=True)
+    try:
+        sys.stdin.read()
+    except KeyboardInterrupt:
+        pass
+    load.kill()
+    load.wait()
+    # Threads may still make files in it.
+    shutil.rmtree(directory, ignore_errors=True)
     os._exit(0)
 
 
