@@ -216,19 +216,22 @@ pub enum FileKind {
 pub const ANON_INODE_MAGIC: u64 = 0x0904_1934;
 
 impl FileKind {
-    /// From an inode's mode and the magic number of its file system.
+    /// From an inode's mode and, where that does not tell, the magic number of its file system;
+    /// `None` where there is none to be had.
     #[inline(always)]
     #[must_use]
-    pub fn of_inode(mode: u32, magic: u64) -> Self {
-        if magic == ANON_INODE_MAGIC {
-            return Self::Events;
-        }
-        match mode & 0o17_0000 {
-            0o14_0000 => Self::Socket,
-            0o01_0000 => Self::Pipe,
+    pub fn of_inode(mode: u32, magic: impl FnOnce() -> Option<u64>) -> Option<Self> {
+        let kind = match mode & 0o17_0000 {
+            0o14_0000 => return Some(Self::Socket),
+            0o01_0000 => return Some(Self::Pipe),
             0o10_0000 | 0o04_0000 | 0o06_0000 => Self::File,
             _ => Self::Other,
-        }
+        };
+        Some(if magic()? == ANON_INODE_MAGIC {
+            Self::Events
+        } else {
+            kind
+        })
     }
 
     /// From the number.
@@ -485,11 +488,19 @@ mod tests {
             (0o00_0600, ANON_INODE_MAGIC, Cause::Poll),
             (0o10_0600, ANON_INODE_MAGIC, Cause::Poll),
         ] {
-            let file = FileKind::of_inode(mode, magic);
+            let file = FileKind::of_inode(mode, || Some(magic)).expect("a magic number");
             let file = FileKind::from_u32(file as u32);
             let found = cause_of(INTERRUPTIBLE, libc::SYS_read, [0, 0], file);
             assert_eq!(found, expected, "{mode:o} {magic:x}");
         }
+    }
+
+    #[test]
+    fn only_files_need_the_magic_number() {
+        let unread = |mode| FileKind::of_inode(mode, || None);
+        assert_eq!(unread(0o14_0777), Some(FileKind::Socket));
+        assert_eq!(unread(0o01_0600), Some(FileKind::Pipe));
+        assert_eq!(unread(0o10_0644), None);
     }
 
     #[test]

@@ -89,11 +89,15 @@ counters! {
     FrameCycle = "frame_cycle", Degraded;
     /// Stacks deeper than 1,024 Python frames: the leaf side is kept.
     Truncated = "truncated", Degraded;
+    /// Waits whose system call or descriptor could not be read: shown as [other].
+    CauseUnreadable = "cause_unreadable", Degraded;
+    /// Samples and waits of which it is not known who held the interpreter's lock, which could not be read.
+    GilUnreadable = "gil_unreadable", Degraded;
     /// Frames whose code object was freed before its name was read: shown as [freed code].
     CodeGone = "code_gone", Degraded;
     /// Stacks whose names were read without a proof that the code object was still the same.
     CodeUnproven = "code_unproven", Info;
-    /// Stacks that have weight and whose frames never came: shown as [stack lost].
+    /// Stacks that have weight, or ended a wait, and whose frames never came: shown as [stack lost].
     StackMissing = "stack_missing", Degraded;
     /// Threads that were off-CPU when the recording began and ran before their stack was read.
     SnapshotMissing = "snapshot_missing", Degraded;

@@ -139,6 +139,27 @@ pub struct OffCpuRecord {
 const _: () = assert!(size_of::<OffCpuRecord>() == HEADER_BYTES + WAIT_BYTES);
 
 impl EventHeader {
+    /// A record of a thread, which says nothing yet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(kind: EventKind, tgid: u32, tid: u32) -> Self {
+        Self {
+            kind: kind as u8,
+            status: 0,
+            frames: 0,
+            with_frames: 0,
+            flags: 0,
+            cause: 0,
+            tgid,
+            tid,
+            generation: 0,
+            cpu: 0,
+            time_ns: 0,
+            value: 0,
+            stack: 0,
+        }
+    }
+
     /// Reads the header at the start of a record; `None` when it is too short.
     #[must_use]
     pub fn parse(record: &[u8]) -> Option<Self> {

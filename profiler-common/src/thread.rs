@@ -109,21 +109,7 @@ unsafe impl aya::Pod for ThreadEntry {}
 impl OffCpuRecord {
     /// Nothing yet.
     pub const EMPTY: Self = Self {
-        header: EventHeader {
-            kind: EventKind::OffCpu as u8,
-            status: 0,
-            frames: 0,
-            with_frames: 0,
-            flags: 0,
-            cause: 0,
-            tgid: 0,
-            tid: 0,
-            generation: 0,
-            cpu: 0,
-            time_ns: 0,
-            value: 0,
-            stack: 0,
-        },
+        header: EventHeader::new(EventKind::OffCpu, 0, 0),
         wait: Wait {
             queued_ns: 0,
             tstate: 0,
@@ -298,13 +284,6 @@ impl ThreadEntry {
         if self.is_blocked() && self.woken_ns == 0 {
             self.woken_ns = now_ns;
         }
-    }
-
-    /// The thread, which runs, is not tracked after `now_ns`. Returns true with a stretch in
-    /// `record` when it was not seen to run.
-    #[inline(always)]
-    pub fn ends(&mut self, now_ns: u64, ran_ns: u64, record: &mut OffCpuRecord) -> bool {
-        self.switched_out(now_ns, ran_ns, record)
     }
 
     /// The recording ends at `now_ns`, when the thread had run `ran_ns` at least; `waited` says of

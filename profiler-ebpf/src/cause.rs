@@ -2,54 +2,28 @@
 //! queue locked, behind the walk; reads the kernel's and the thread's memory; may not sleep, fault,
 //! or insert into a map.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
-};
 use profiler_common::cause::{Blocked, Cause, FileKind, NO_SYSCALL, SYSCALLS};
+use profiler_common::counter::Counter;
 use profiler_common::gil;
 
+use crate::count;
 use crate::globals::{
-    FILE_INODE, FILES_TABLE, INODE_MODE, INODE_SUPER, KINDS, STACK_USER_REGS, SUPER_MAGIC,
-    TABLE_FILES, TABLE_SIZE, TASK_FILES, TASK_STACK,
+    FILE_INODE, FILES_TABLE, INODE_MODE, INODE_SUPER, KINDS, SUPER_MAGIC, TABLE_FILES, TABLE_SIZE,
+    TASK_FILES,
 };
+use crate::kernel_memory::{current_field, read_kernel, user_registers_at};
 use crate::scratch::scratch;
 
 /// Words of a `struct pt_regs` before the system call's arguments, the first of which are at its
 /// end (`arch/x86/include/asm/ptrace.h`): `rsi`, `rdi`, `orig_ax`.
 const ARGS_AT: u64 = 13 * 8;
 
-/// A value in the kernel's memory.
-///
-/// # Safety
-/// Every bit pattern must be a value of `T`.
-#[inline(always)]
-pub unsafe fn read_kernel<T: Copy + Default>(at: u64) -> Option<T> {
-    let mut value = T::default();
-    // SAFETY: `value` is valid for its size; the helper checks the address.
-    let failed = unsafe {
-        bpf_probe_read_kernel(
-            (&raw mut value).cast(),
-            size_of::<T>() as u32,
-            at as *const core::ffi::c_void,
-        )
-    };
-    (failed == 0).then_some(value)
-}
-
 /// What the current thread entered the kernel with: its second and first argument, and the number
 /// of the system call, negative where it is in none.
 #[inline(always)]
 pub fn entry_words() -> Option<[u64; 3]> {
-    let registers = if STACK_USER_REGS.load() == 0 {
-        // SAFETY: helpers; the second takes what the first gives.
-        unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
-    } else {
-        // SAFETY: a helper without arguments, and a field of what it gives.
-        let stack: u64 = unsafe { read_kernel(bpf_get_current_task() + TASK_STACK.load() as u64) }?;
-        stack + STACK_USER_REGS.load() as u64
-    };
     // SAFETY: integers.
-    unsafe { read_kernel(registers + ARGS_AT) }
+    unsafe { read_kernel(user_registers_at()? + ARGS_AT) }
 }
 
 /// What a system call of that number can wait for.
@@ -68,6 +42,9 @@ pub fn syscall_kind(number: u16) -> u8 {
 pub extern "C" fn file_kind(descriptor: u64) -> u32 {
     // SAFETY: fields of the kernel's structures, as BTF describes them.
     let kind = unsafe { of_descriptor(descriptor) };
+    if kind.is_none() {
+        count::one(Counter::CauseUnreadable);
+    }
     kind.unwrap_or(FileKind::Other) as u32
 }
 
@@ -76,19 +53,24 @@ unsafe fn of_descriptor(descriptor: u64) -> Option<FileKind> {
     // SAFETY: by contract. The table may be replaced meanwhile, as the process opens more files:
     // the old one stays until no CPU can look at it (RCU), and programs are such readers.
     unsafe {
-        let files: u64 = read_kernel(bpf_get_current_task() + TASK_FILES.load() as u64)?;
+        let files: u64 = current_field(TASK_FILES.load())?;
         let table: u64 = read_kernel(files + FILES_TABLE.load() as u64)?;
         let size: u32 = read_kernel(table + TABLE_SIZE.load() as u64)?;
         if descriptor >= size as u64 {
-            return None;
+            return Some(FileKind::Other);
         }
         let array: u64 = read_kernel(table + TABLE_FILES.load() as u64)?;
         let file: u64 = read_kernel(array + descriptor * 8)?;
+        if file == 0 {
+            // One that is being closed.
+            return Some(FileKind::Other);
+        }
         let inode: u64 = read_kernel(file + FILE_INODE.load() as u64)?;
         let mode: u16 = read_kernel(inode + INODE_MODE.load() as u64)?;
-        let at: u64 = read_kernel(inode + INODE_SUPER.load() as u64)?;
-        let magic: u64 = read_kernel(at + SUPER_MAGIC.load() as u64)?;
-        Some(FileKind::of_inode(mode as u32, magic))
+        FileKind::of_inode(mode as u32, || {
+            let at: u64 = read_kernel(inode + INODE_SUPER.load() as u64)?;
+            read_kernel(at + SUPER_MAGIC.load() as u64)
+        })
     }
 }
 
@@ -101,10 +83,15 @@ pub const HANDS_OVER_BIT: u32 = 24;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn blocked_cause(slot: u32, state: u32, jobctl: u64, earlier: u32) -> u32 {
+    const UNKNOWN: u32 = Cause::Other as u32 | (NO_SYSCALL as u32) << 8;
     let Some(s) = scratch(slot) else {
-        return Cause::Other as u32 | (NO_SYSCALL as u32) << 8;
+        count::one(Counter::Internal);
+        return UNKNOWN;
     };
-    let [second, first, syscall] = entry_words().unwrap_or([0, 0, u64::MAX]);
+    let Some([second, first, syscall]) = entry_words() else {
+        count::one(Counter::CauseUnreadable);
+        return UNKNOWN;
+    };
     let blocked = Blocked {
         state,
         earlier,

@@ -143,7 +143,6 @@ pub extern "C" fn send_native(slot: u32) -> u32 {
         return 0;
     }
     n.header = EventHeader {
-        kind: EventKind::Native as u8,
         status: n.unwind.status as u8,
         frames: tokens as u16,
         with_frames: 1,
@@ -152,14 +151,12 @@ pub extern "C" fn send_native(slot: u32) -> u32 {
         } else {
             EVENT_BY_FRAME_POINTER
         },
-        cause: 0,
-        tgid: s.header.tgid,
-        tid: s.header.tid,
         generation: s.header.generation,
         cpu: s.header.cpu,
         time_ns: s.header.time_ns,
         value: s.process.mappings.generation as u64,
         stack: s.header.stack,
+        ..EventHeader::new(EventKind::Native, s.header.tgid, s.header.tid)
     };
     // SAFETY: header and tokens lie together in the scratch, the bytes end inside them.
     let failed = unsafe {
@@ -182,9 +179,13 @@ pub extern "C" fn send_native(slot: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn finish_waker(slot: u32) -> u32 {
-    let Some(s) = scratch(slot) else { return 0 };
+    let Some(s) = scratch(slot) else {
+        count::one(Counter::Internal);
+        return 0;
+    };
     let hash = s.header.stack;
     let Some(gate) = GATE.get_ptr_mut(hash as u32 & (GATE_SLOTS as u32 - 1)) else {
+        count::one(Counter::Internal);
         return 0;
     };
     // SAFETY: as in `finish_sample`.

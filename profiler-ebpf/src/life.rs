@@ -41,20 +41,13 @@ fn send(kind: EventKind, ids: &Ids, generation: u32, now: u64) {
 #[inline(always)]
 fn send_with(kind: EventKind, ids: &Ids, generation: u32, now: u64, value: u64, stack: u64) {
     let header = EventHeader {
-        kind: kind as u8,
-        status: 0,
-        frames: 0,
-        with_frames: 0,
-        flags: 0,
-        cause: 0,
-        tgid: ids.tgid,
-        tid: ids.tid,
         generation,
         // SAFETY: a helper without arguments.
         cpu: unsafe { bpf_get_smp_processor_id() },
         time_ns: now,
         value,
         stack,
+        ..EventHeader::new(kind, ids.tgid, ids.tid)
     };
     if !send_header(&header) {
         count::one(Counter::LifecycleLost);
@@ -83,8 +76,7 @@ fn track(ids: &Ids, state: u16, generation: u32, now: u64, ran_ns: u64) {
     }
 }
 
-/// The thread `ids`, which runs, is tracked no more: says so, and how long it ran and waited. Its
-/// entry is that of `tid`.
+/// The thread `ids`, which runs, is tracked no more: says so, and how long it ran and waited.
 #[inline(always)]
 fn ends(ids: &Ids, generation: u32, now: u64, ran_ns: u64) {
     let (mut on_ns, mut off_ns) = (0, 0);
@@ -92,7 +84,7 @@ fn ends(ids: &Ids, generation: u32, now: u64, ran_ns: u64) {
         // SAFETY: the map's value; the thread runs here, so that nobody switches it.
         let thread = unsafe { &mut *thread };
         let mut record = OffCpuRecord::EMPTY;
-        if thread.ends(now, ran_ns, &mut record) {
+        if thread.switched_out(now, ran_ns, &mut record) {
             send_stretch(&mut record, ids.tid, true);
         }
         (on_ns, off_ns) = (thread.on_ns, thread.off_ns);

@@ -31,6 +31,7 @@ mod cause;
 mod count;
 mod emit;
 mod globals;
+mod kernel_memory;
 mod kernel_stack;
 mod life;
 mod maps;

@@ -21,13 +21,11 @@ use crate::cause::{HANDS_OVER_BIT, blocked_cause};
 use crate::count;
 use crate::emit::{finish_sample, send_wait};
 use crate::globals::{OFF_CPU_MIN_NS, TASK_FSBASE, TASK_JOBCTL, TASK_PID, TASK_RAN, TASK_STATE};
-use crate::kernel_stack::{kernel_stack, with_native_frames};
+use crate::kernel_stack::{unwind_from_kernel, with_native_frames};
 use crate::maps::PROCESSES;
-use crate::scratch::{SLOT_OFF_CPU, copy_words, native, scratch, wait_record};
+use crate::scratch::{SLOT_OFF_CPU, scratch, wait_record};
 use crate::task::field;
 use crate::tracked::tracked;
-use crate::unwinder::unwind_stack;
-use crate::user_registers::read_user_registers;
 use crate::walker::{read_gil, walk_stack};
 
 /// Where `sched_switch` passes `prev_state`; `NO_STATE` where it does not.
@@ -119,24 +117,8 @@ fn switched_out(
         count::one(Counter::Internal);
         return;
     };
-    // SAFETY: see `on_cpu`.
-    unsafe { copy_words(&mut s.process, process) };
-    s.header = EventHeader {
-        kind: EventKind::Stack as u8,
-        status: 0,
-        frames: 0,
-        with_frames: 0,
-        flags: 0,
-        cause: 0,
-        tgid,
-        tid,
-        generation: s.process.generation,
-        // SAFETY: a helper without arguments.
-        cpu: unsafe { bpf_get_smp_processor_id() },
-        time_ns: now,
-        value: 0,
-        stack: 0,
-    };
+    // SAFETY: the map's value.
+    unsafe { s.begin(process, EventHeader::new(EventKind::Stack, tgid, tid), now) };
     // SAFETY: `prev` is a task, these are fields of it. What it ran was brought up to date when
     // the scheduler put it away (kernel/sched/core.c, __schedule).
     let (fsbase, ran_ns) = unsafe {
@@ -148,7 +130,7 @@ fn switched_out(
     walk_stack(SLOT_OFF_CPU, fsbase);
     read_gil(SLOT_OFF_CPU);
     if with_native_frames() {
-        native_stack(ctx);
+        unwind_from_kernel(SLOT_OFF_CPU, ctx);
     }
     let Some(record) = wait_record() else {
         count::one(Counter::Internal);
@@ -177,18 +159,6 @@ fn switched_out(
     thread.gil = s.gil.address;
     thread.gil_holder = s.gil.holder;
     finish_sample(SLOT_OFF_CPU);
-}
-
-/// The native stack of a thread that waits: the kernel's part, and what it was entered from.
-#[inline(always)]
-fn native_stack(ctx: *mut core::ffi::c_void) {
-    let Some(n) = native(SLOT_OFF_CPU) else {
-        count::one(Counter::Internal);
-        return;
-    };
-    let kernel = kernel_stack(ctx, n);
-    let user = read_user_registers(SLOT_OFF_CPU);
-    unwind_stack(SLOT_OFF_CPU, kernel, user);
 }
 
 #[inline(always)]

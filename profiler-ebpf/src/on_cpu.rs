@@ -3,9 +3,7 @@
 //! or insert into a map.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
@@ -14,12 +12,11 @@ use profiler_common::unwind::in_user_mode;
 
 use crate::count;
 use crate::emit::finish_sample;
-use crate::kernel_stack::{kernel_stack, with_native_frames};
+use crate::kernel_stack::{unwind_from_kernel, with_native_frames};
 use crate::maps::PROCESSES;
-use crate::scratch::{SLOT_ON_CPU, copy_words, native, scratch};
+use crate::scratch::{SLOT_ON_CPU, native, scratch};
 use crate::task::current_fsbase;
 use crate::unwinder::unwind_stack;
-use crate::user_registers::read_user_registers;
 use crate::walker::{read_gil, walk_stack};
 
 #[perf_event]
@@ -35,26 +32,9 @@ pub fn on_cpu(ctx: PerfEventContext) -> u32 {
         count::one(Counter::Internal);
         return 0;
     };
-    // SAFETY: the map's value. Userspace may replace it meanwhile: a torn entry has a torn
-    // generation at worst, and its frames do not prove their identity.
-    unsafe { copy_words(&mut s.process, process) };
-    s.header = EventHeader {
-        kind: EventKind::Sample as u8,
-        status: 0,
-        frames: 0,
-        with_frames: 0,
-        flags: 0,
-        cause: 0,
-        tgid,
-        tid: pid_tgid as u32,
-        generation: s.process.generation,
-        // SAFETY: helpers without arguments.
-        cpu: unsafe { bpf_get_smp_processor_id() },
-        // SAFETY: as above.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        value: 0,
-        stack: 0,
-    };
+    let header = EventHeader::new(EventKind::Sample, tgid, pid_tgid as u32);
+    // SAFETY: the map's value; a helper without arguments.
+    unsafe { s.begin(process, header, bpf_ktime_get_ns()) };
     walk_stack(SLOT_ON_CPU, current_fsbase());
     read_gil(SLOT_ON_CPU);
     s.header.value = s.walk.tstate;
@@ -81,8 +61,6 @@ fn native_stack(ctx: &PerfEventContext) {
         n.unwind.registers.set_from_pt_regs(&n.regs);
         unwind_stack(SLOT_ON_CPU, 0, 1);
     } else {
-        let kernel = kernel_stack(ctx.as_ptr(), n);
-        let user = read_user_registers(SLOT_ON_CPU);
-        unwind_stack(SLOT_ON_CPU, kernel, user);
+        unwind_from_kernel(SLOT_ON_CPU, ctx.as_ptr());
     }
 }

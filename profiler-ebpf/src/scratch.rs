@@ -4,6 +4,7 @@
 //! record lies in it as it goes out: header, then frames.
 
 use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::btf_map;
 use profiler_common::event::{EventHeader, OffCpuRecord};
 use profiler_common::gil::Gil;
@@ -63,6 +64,26 @@ pub struct Native {
 
 const _: () = assert!(size_of::<Native>() <= 32 << 10);
 
+impl Scratch {
+    /// Begins a record of a thread of a target: with what is known of its process, and of now.
+    ///
+    /// # Safety
+    /// `process` must be valid for reads. Userspace may replace the map's value meanwhile: a torn
+    /// entry has a torn generation at worst, and its frames do not prove their identity.
+    #[inline(always)]
+    pub unsafe fn begin(&mut self, process: *const ProcessEntry, header: EventHeader, now: u64) {
+        // SAFETY: by contract.
+        unsafe { copy_words(&mut self.process, process) };
+        self.header = EventHeader {
+            generation: self.process.generation,
+            // SAFETY: a helper without arguments.
+            cpu: unsafe { bpf_get_smp_processor_id() },
+            time_ns: now,
+            ..header
+        };
+    }
+}
+
 /// This CPU's scratch. Two live references to one slot would be wrong: a program takes its slot
 /// once and hands the number, not the reference, to the functions that it calls.
 #[inline(always)]
@@ -103,7 +124,7 @@ pub fn waiting() -> Option<&'static mut WaitingThread> {
 /// # Safety
 /// `from` must be valid for reads.
 #[inline(always)]
-pub unsafe fn copy_words<T: Copy>(to: &mut T, from: *const T) {
+unsafe fn copy_words<T: Copy>(to: &mut T, from: *const T) {
     const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() == 8) };
     let to = core::ptr::from_mut(to).cast::<u64>();
     let from = from.cast::<u64>();

@@ -9,28 +9,26 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id,
-    bpf_ktime_get_ns,
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
 };
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::cause::{Cause, SyscallKind};
 use profiler_common::counter::Counter;
-use profiler_common::event::{EventHeader, EventKind};
+use profiler_common::event::{COMM_BYTES, EventHeader, EventKind};
 use profiler_common::hash;
 use profiler_common::thread::{WAKER_INTERRUPT, WAKER_UNKNOWN};
 
-use crate::cause::{entry_words, read_kernel, syscall_kind};
+use crate::cause::{entry_words, syscall_kind};
 use crate::count;
 use crate::emit::{finish_sample, finish_waker};
 use crate::globals::{STACK_BYTES, TASK_PID, TASK_STACK, WAKER_MIN_NS};
-use crate::kernel_stack::{kernel_stack, with_native_frames};
+use crate::kernel_memory::current_field;
+use crate::kernel_stack::{unwind_from_kernel, with_native_frames};
 use crate::maps::PROCESSES;
-use crate::scratch::{SLOT_WAKING, Scratch, copy_words, native, scratch};
+use crate::scratch::{SLOT_WAKING, Scratch, scratch};
 use crate::task::{current_fsbase, field};
 use crate::tracked::tracked;
-use crate::unwinder::unwind_stack;
-use crate::user_registers::read_user_registers;
 use crate::walker::walk_stack;
 
 /// `sched_wakeup(task)`.
@@ -99,37 +97,15 @@ pub fn thread_waking(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn waker_stack(ctx: *mut core::ffi::c_void, s: &mut Scratch, waker: u64, now: u64) -> u64 {
     let tgid = (waker >> 32) as u32;
-    s.header = EventHeader {
-        kind: EventKind::Stack as u8,
-        status: 0,
-        frames: 0,
-        with_frames: 0,
-        flags: 0,
-        cause: 0,
-        tgid,
-        tid: waker as u32,
-        generation: 0,
-        // SAFETY: a helper without arguments.
-        cpu: unsafe { bpf_get_smp_processor_id() },
-        time_ns: now,
-        value: 0,
-        stack: 0,
-    };
+    let header = EventHeader::new(EventKind::Stack, tgid, waker as u32);
     let Some(process) = PROCESSES.get_ptr(&tgid) else {
         return of_another_process(s);
     };
-    // SAFETY: see `on_cpu`.
-    unsafe { copy_words(&mut s.process, process) };
-    s.header.generation = s.process.generation;
+    // SAFETY: the map's value.
+    unsafe { s.begin(process, header, now) };
     walk_stack(SLOT_WAKING, current_fsbase());
     if with_native_frames() {
-        let Some(n) = native(SLOT_WAKING) else {
-            count::one(Counter::Internal);
-            return 0;
-        };
-        let kernel = kernel_stack(ctx, n);
-        let user = read_user_registers(SLOT_WAKING);
-        unwind_stack(SLOT_WAKING, kernel, user);
+        unwind_from_kernel(SLOT_WAKING, ctx);
     }
     finish_sample(SLOT_WAKING);
     s.header.stack
@@ -140,15 +116,17 @@ fn waker_stack(ctx: *mut core::ffi::c_void, s: &mut Scratch, waker: u64, now: u6
 fn of_another_process(s: &mut Scratch) -> u64 {
     let comm = s.frames.as_mut_ptr().cast::<u64>();
     // SAFETY: the frames are longer.
-    let failed = unsafe { bpf_get_current_comm(comm.cast(), 16) };
+    let failed = unsafe { bpf_get_current_comm(comm.cast(), COMM_BYTES as u32) };
     if failed != 0 {
-        return 0;
+        count::one(Counter::Internal);
+        return WAKER_UNKNOWN;
     }
     // SAFETY: just written.
     let (first, second) = unsafe { (*comm, *comm.add(1)) };
-    s.header.kind = EventKind::Waker as u8;
-    s.header.tgid = 0;
-    s.header.stack = hash::finish(hash::fold(hash::fold(1, first), second));
+    s.header = EventHeader {
+        stack: hash::finish(hash::fold(hash::fold(1, first), second)),
+        ..EventHeader::new(EventKind::Waker, 0, 0)
+    };
     let stack = s.header.stack;
     finish_waker(SLOT_WAKING);
     stack
@@ -174,9 +152,8 @@ fn is_interrupt(ctx: *const core::ffi::c_void, s: &mut Scratch, cause: u8) -> bo
     s.walk.frame = ctx as u64;
     // SAFETY: just written.
     let here = unsafe { core::ptr::read_volatile(&raw const s.walk.frame) };
-    // SAFETY: a helper without arguments, and a field of what it gives.
-    let stack: Option<u64> =
-        unsafe { read_kernel(bpf_get_current_task() + TASK_STACK.load() as u64) };
+    // SAFETY: an address.
+    let stack: Option<u64> = unsafe { current_field(TASK_STACK.load()) };
     let own = stack.is_some_and(|stack| here.wrapping_sub(stack) < STACK_BYTES.load());
     if own {
         return false;

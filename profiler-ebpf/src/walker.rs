@@ -5,6 +5,7 @@
 //! and a run of steps is another: a walk of 2,112 steps costs a few hundred verified instructions
 //! in the caller. Their arguments are scalars: each finds the scratch by its slot again.
 
+use profiler_common::counter::Counter;
 use profiler_common::event::EVENT_HOLDS_GIL;
 use profiler_common::gil;
 use profiler_common::walk::{self, MAX_STEPS};
@@ -90,10 +91,7 @@ pub extern "C" fn walk_stack(slot: u32, fsbase: u64) -> u32 {
     s.header.frames = s.walk.depth as u16;
     count::walk_end(s.walk.status);
     if s.walk.unread != 0 {
-        count::add(
-            profiler_common::counter::Counter::CodeUnreadable,
-            s.walk.unread as u64,
-        );
+        count::add(Counter::CodeUnreadable, s.walk.unread as u64);
     }
     0
 }
@@ -104,7 +102,9 @@ pub extern "C" fn walk_stack(slot: u32, fsbase: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn read_gil(slot: u32) -> u32 {
     let Some(s) = scratch(slot) else { return 0 };
-    s.gil = gil::read(&UserMemory, &s.process, s.walk.interp);
+    if gil::read(&UserMemory, &s.process, s.walk.interp, &mut s.gil).is_err() {
+        count::one(Counter::GilUnreadable);
+    }
     if s.gil.holder != 0 && s.gil.holder == s.walk.tstate {
         s.header.flags |= EVENT_HOLDS_GIL;
     }

@@ -1,29 +1,9 @@
 import hashlib
-import json
-import sys
 
 MODE = sys.argv[1]
-SAID = {}
-GO = threading.Event()
 STOP = threading.Event()
 # Hashing it takes much longer than what is done around it with the lock.
 DATA = bytes(1 << 26)
-
-
-def reads_last(page):
-    """What a thread waits in here, it waits for behind its last reading."""
-    return reading(page)
-
-
-def works(work):
-    """Between two readings."""
-    GO.wait()
-    page = opens()
-    first = reading(page)
-    work()
-    last = reads_last(page)
-    facts = [after - before for before, after in zip(first, last)]
-    SAID[threading.current_thread().name] = [threading.get_native_id()] + facts
 
 
 def turns():
@@ -78,14 +58,11 @@ THREADS = {
 
 
 def main():
-    threads = []
-    for index, work in enumerate(THREADS[MODE]):
-        name = "%s-%d" % (work.__name__, index)
-        threads.append(threading.Thread(target=works, args=(work,), name=name))
-        threads[-1].start()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    GO.set()
+    threads = [
+        start("%s-%d" % (work.__name__, index), lambda work=work: works(work))
+        for index, work in enumerate(THREADS[MODE])
+    ]
+    is_told()
     sys.stdin.readline()
     STOP.set()
     for thread in threads:

@@ -1,7 +1,4 @@
 """Two threads that spin in two interpreters, each with a lock of its own. Python 3.12 on."""
-import json
-import sys
-
 SPIN = """
 import time
 def spins_apart(until):
@@ -10,8 +7,6 @@ def spins_apart(until):
             pass
 spins_apart(time.monotonic() + 1.2)
 """
-SAID = {}
-GO = threading.Event()
 MADE = threading.Semaphore(0)
 
 
@@ -32,30 +27,22 @@ def make():
     return lambda code: _xxsubinterpreters.run_string(number, code)
 
 
-def works():
+def runs_apart():
     # Up to Python 3.12 an interpreter has the thread state of the thread that made it.
     run = make()
     MADE.release()
-    GO.wait()
-    page = opens()
-    first = reading(page)
-    failed = run(SPIN)
-    assert failed is None, failed
-    last = reading(page)
-    facts = [after - before for before, after in zip(first, last)]
-    SAID[threading.current_thread().name] = [threading.get_native_id()] + facts
+
+    def spins():
+        failed = run(SPIN)
+        assert failed is None, failed
+
+    works(spins)
 
 
-threads = []
-for index in range(2):
-    thread = threading.Thread(target=works, name="apart-%d" % index)
-    threads.append(thread)
-    thread.start()
+threads = [start("apart-%d" % index, runs_apart) for index in range(2)]
 for thread in threads:
     MADE.acquire()
-print("ready", flush=True)
-sys.stdin.readline()
-GO.set()
+is_told()
 for thread in threads:
     thread.join()
 print(json.dumps(SAID), flush=True)

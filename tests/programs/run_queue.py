@@ -1,33 +1,23 @@
 import hashlib
-import json
-import sys
 
 CPUS = int(sys.argv[1])
 DATA = bytes(1 << 20)
-SAID = {}
-GO = threading.Event()
+
+
+def hashes():
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        hashlib.sha256(DATA).digest()
 
 
 def competes():
     """Hashing lets the interpreter's lock go."""
-    GO.wait()
-    page = opens()
-    first = reading(page)
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        hashlib.sha256(DATA).digest()
-    last = reading(page)
-    facts = [after - before for before, after in zip(first, last)]
-    SAID[threading.current_thread().name] = [threading.get_native_id()] + facts
+    works(hashes)
 
 
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])
-threads = [threading.Thread(target=competes, name="competes-%d" % number) for number in range(8)]
-for thread in threads:
-    thread.start()
-print("ready", flush=True)
-sys.stdin.readline()
-GO.set()
+threads = [start("competes-%d" % number, competes) for number in range(8)]
+is_told()
 for thread in threads:
     thread.join()
 print(json.dumps(SAID), flush=True)

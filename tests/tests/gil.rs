@@ -9,10 +9,12 @@ use serde_json::Value;
 
 const PROGRAM: &str = concat!(
     include_str!("../programs/readings.py"),
+    include_str!("../programs/between_readings.py"),
     include_str!("../programs/gil.py")
 );
 const INTERPRETERS: &str = concat!(
     include_str!("../programs/readings.py"),
+    include_str!("../programs/between_readings.py"),
     include_str!("../programs/interpreters.py")
 );
 const WALL: [&str; 2] = ["--wall", "--threads"];

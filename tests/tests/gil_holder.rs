@@ -80,7 +80,10 @@ impl Looked {
     }
 
     fn gil(&self) -> Gil {
-        gil::read(&self.mem, &self.found.entry, self.found.interp)
+        let mut gil = Gil::default();
+        let (entry, interp) = (&self.found.entry, self.found.interp);
+        gil::read(&self.mem, entry, interp, &mut gil).expect("the lock");
+        gil
     }
 
     /// How often each held it.

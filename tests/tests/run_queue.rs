@@ -10,6 +10,7 @@ use serde_json::Value;
 
 const PROGRAM: &str = concat!(
     include_str!("../programs/readings.py"),
+    include_str!("../programs/between_readings.py"),
     include_str!("../programs/run_queue.py")
 );
 

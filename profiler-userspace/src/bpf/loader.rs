@@ -198,10 +198,9 @@ impl Prepared {
         let track = u32::from(options.off_cpu);
         let threads = if options.off_cpu { options.threads } else { 1 };
         // 30 KiB for each CPU: only as many as there are programs that need one.
-        let native_scratch = match (options.native || options.kernel, options.off_cpu) {
-            (true, true) => 3,
-            _ => 1,
-        };
+        let slots = if options.off_cpu { 3 } else { 1 };
+        let with_native = options.native || options.kernel;
+        let native_slots = if with_native { slots } else { 1 };
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .verifier_log_level(log)
@@ -230,8 +229,8 @@ impl Prepared {
             .override_global("TRACK_THREADS", &track, true)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("THREADS", threads)
-            .map_max_entries("SCRATCH", if options.off_cpu { 3 } else { 1 })
-            .map_max_entries("NATIVE_SCRATCH", native_scratch)
+            .map_max_entries("SCRATCH", slots)
+            .map_max_entries("NATIVE_SCRATCH", native_slots)
             .load(OBJECT)
             .map_err(|error| match &error {
                 EbpfError::MapError(MapError::CreateError { io_error, .. })

@@ -79,7 +79,7 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
             match args.gil {
                 true => format!(
                     ", {} with the GIL",
-                    recording.collector.samples_with_gil.values().sum::<u64>()
+                    recording.collector.accounts.samples_with_gil()
                 ),
                 false => String::new(),
             }

@@ -8,18 +8,15 @@ use profiler_common::cause::{
 };
 
 /// Why a thread in a state (a letter of `/proc/PID/stat`) waits, and the number of the system call
-/// that it waits in. `is_gil` tells whether a futex is one of the interpreter's lock.
+/// that it waits in; `None` where the kernel does not tell. `is_gil` tells whether a futex is one of the interpreter's lock.
 #[must_use]
 pub fn cause(
     pid: u32,
     tid: u32,
     state: Option<char>,
     is_gil: impl FnOnce(u64) -> bool,
-) -> (Cause, u16) {
-    let entered = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"));
-    let Some((syscall, args)) = entered.ok().as_deref().and_then(parse) else {
-        return (Cause::Other, NO_SYSCALL);
-    };
+) -> Option<(Cause, u16)> {
+    let (syscall, args) = entered(pid, tid)?;
     let blocked = Blocked {
         state: match state {
             Some('T') => 4,
@@ -36,15 +33,14 @@ pub fn cause(
     let number = blocked.number();
     let kind = SYSCALL_KINDS.get(usize::from(number)).copied();
     let cause = blocked.cause(kind.unwrap_or(0), |fd| file_kind(pid, fd), is_gil);
-    (cause, number)
+    Some((cause, number))
 }
 
 /// The number of the system call that a thread is in, or was as a signal stopped it; `NO_SYSCALL`
 /// where that is not known.
 #[must_use]
 pub fn earlier(pid: u32, tid: u32) -> u16 {
-    let entered = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"));
-    let Some((syscall, _)) = entered.ok().as_deref().and_then(parse) else {
+    let Some((syscall, _)) = entered(pid, tid) else {
         return NO_SYSCALL;
     };
     if syscall == RESTART_SYSCALL {
@@ -88,6 +84,13 @@ fn is_frozen(pid: u32, tid: u32, state: Option<char>) -> bool {
     }
 }
 
+/// The number of the system call that a thread is in, negative where it is in none, and its first
+/// two arguments.
+fn entered(pid: u32, tid: u32) -> Option<(i64, [u64; 2])> {
+    let path = format!("/proc/{pid}/task/{tid}/syscall");
+    parse(&std::fs::read_to_string(path).ok()?)
+}
+
 /// `NUMBER ARGUMENT… STACK PC` in a system call, `-1 STACK PC` elsewhere; `running` tells nothing
 /// (`fs/proc/base.c`, `proc_pid_syscall`).
 fn parse(text: &str) -> Option<(i64, [u64; 2])> {
@@ -103,10 +106,14 @@ fn parse(text: &str) -> Option<(i64, [u64; 2])> {
 /// What a descriptor of a process is open at.
 fn file_kind(pid: u32, descriptor: u64) -> FileKind {
     let path = format!("/proc/{pid}/fd/{}", descriptor & 0xffff_ffff);
-    let events = std::fs::read_link(&path)
-        .is_ok_and(|target| target.to_string_lossy().starts_with("anon_inode:"));
+    let events = || {
+        let target = std::fs::read_link(&path).ok()?;
+        let events = target.to_string_lossy().starts_with("anon_inode:");
+        Some(if events { ANON_INODE_MAGIC } else { 0 })
+    };
     let mode = std::fs::metadata(&path).map_or(0, |data| data.mode());
-    FileKind::of_inode(mode, if events { ANON_INODE_MAGIC } else { 0 })
+    // One that is closed meanwhile, too.
+    FileKind::of_inode(mode, events).unwrap_or(FileKind::Other)
 }
 
 #[cfg(test)]
@@ -139,12 +146,13 @@ mod tests {
         }
         let mut found = cause(pid, tid, state(), |_| false);
         // It may have been in the channel still.
-        while found.0 == Cause::Lock {
+        while found.is_some_and(|found| found.0 == Cause::Lock) {
             found = cause(pid, tid, state(), |_| false);
         }
         let call = libc::SYS_recvfrom as u16;
         assert!(
-            found == (Cause::Network, call) || found == (Cause::Network, libc::SYS_read as u16),
+            found == Some((Cause::Network, call))
+                || found == Some((Cause::Network, libc::SYS_read as u16)),
             "{found:?}"
         );
     }

@@ -2,6 +2,7 @@
 //! `_PyRuntime` (`Include/internal/pycore_runtime.h` in 3.13,
 //! `Include/internal/pycore_debug_offsets.h` later).
 
+use profiler_common::gil::CONDITION_AND_MUTEX;
 use profiler_common::layout::{EntryKind, FrameKind, GilLayout, NONE, WalkLayout, WitnessKind};
 use profiler_common::lines::LineTable;
 use profiler_common::mem::Memory;
@@ -159,9 +160,6 @@ fn tss_key_offset(minor: u8) -> Option<u64> {
 /// only where the version of a code object agrees with it.
 const NEXT_VERSION_3_13: u64 = 0x4268;
 
-/// Bytes of two conditions and two mutexes, in both C libraries on x86_64.
-const GIL_WAITS_BYTES: u16 = 2 * (48 + 40);
-
 /// Why the interpreter's description of itself could not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -307,7 +305,7 @@ pub fn layout<M: Memory>(mem: &M, runtime: u64) -> Result<PythonLayout, DebugOff
             // `locked` and `switch_number` come before `cond`, the first of two conditions and
             // their mutexes (`Include/internal/pycore_gil.h`, 3.13 to 3.15).
             waits: locked + 0x10,
-            end: locked + 0x10 + GIL_WAITS_BYTES,
+            end: locked + 0x10 + 2 * CONDITION_AND_MUTEX,
         },
         objects,
         lines: LineTable::of_minor(version.minor).ok_or_else(unknown)?,

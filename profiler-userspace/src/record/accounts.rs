@@ -22,6 +22,8 @@ pub struct Account {
     pub blocked_ns: u64,
     /// Samples on a CPU.
     pub samples: u64,
+    /// Those of them that held the interpreter's lock.
+    pub samples_with_gil: u64,
 }
 
 impl Account {
@@ -36,6 +38,13 @@ impl Account {
     pub fn gap_ns(&self) -> i64 {
         let parts = self.on_ns + self.queued_ns + self.blocked_ns;
         self.window_ns() as i64 - parts as i64
+    }
+
+    /// How long it was on a CPU with the interpreter's lock, by its samples.
+    #[must_use]
+    pub fn on_with_gil_ns(&self) -> u64 {
+        let with = u128::from(self.on_ns) * u128::from(self.samples_with_gil);
+        (with / u128::from(self.samples.max(1))) as u64
     }
 
     /// What of the gap are stretches that were not told: too short, or lost.
@@ -79,9 +88,11 @@ impl Accounts {
         })
     }
 
-    /// A sample of a thread on a CPU.
-    pub fn sample(&mut self, tid: u32, now_ns: u64) {
-        self.of(tid, now_ns).samples += 1;
+    /// A sample of a thread on a CPU, which held the interpreter's lock or did not.
+    pub fn sample(&mut self, tid: u32, now_ns: u64, holds_gil: bool) {
+        let account = self.of(tid, now_ns);
+        account.samples += 1;
+        account.samples_with_gil += u64::from(holds_gil);
     }
 
     /// A stretch off-CPU of `length_ns`, of which the last `queued_ns` on a run queue.
@@ -106,6 +117,12 @@ impl Accounts {
         self.closed.iter().chain(self.open.values())
     }
 
+    /// Samples of threads that held the interpreter's lock.
+    #[must_use]
+    pub fn samples_with_gil(&self) -> u64 {
+        self.all().map(|account| account.samples_with_gil).sum()
+    }
+
     /// How long threads were on a CPU, nanoseconds by tid.
     #[must_use]
     pub fn on_cpu(&self) -> HashMap<u32, u64> {
@@ -126,12 +143,15 @@ mod tests {
         let mut accounts = Accounts::default();
         accounts.begin(5, 1000);
         accounts.stretch(5, 1500, 300, 100);
-        accounts.sample(5, 1600);
+        accounts.sample(5, 1550, false);
+        accounts.sample(5, 1600, true);
         accounts.end(5, 2000, 600, 400);
         let account = accounts.all().next().copied().expect("an account");
         assert_eq!(account.window_ns(), 1000);
         assert_eq!((account.blocked_ns, account.queued_ns), (200, 100));
         assert_eq!((account.gap_ns(), account.untold_ns()), (100, 100));
+        assert_eq!(account.on_with_gil_ns(), 300);
+        assert_eq!(accounts.samples_with_gil(), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Turns the kernel's records into weights of stacks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 
 use profiler_common::cause::Cause;
 use profiler_common::counter::Counter;
@@ -48,10 +48,6 @@ pub struct Collector {
     pub snapshot: Snapshot,
     /// Threads whose names were not looked up yet.
     pub unnamed: Unnamed,
-    /// On-CPU samples by thread.
-    pub samples: HashMap<u32, u64>,
-    /// Those of them that held the interpreter's lock.
-    pub samples_with_gil: HashMap<u32, u64>,
     /// Off-CPU time of threads that held the interpreter's lock, nanoseconds.
     pub off_with_gil_ns: u64,
     /// Where each thread's time went.
@@ -74,8 +70,6 @@ impl Collector {
             counters: Counters::default(),
             snapshot: Snapshot::default(),
             unnamed: Unnamed::new(),
-            samples: HashMap::new(),
-            samples_with_gil: HashMap::new(),
             off_with_gil_ns: 0,
             accounts: Accounts::default(),
             waits: Waits::new(keep.wakers),
@@ -147,14 +141,10 @@ impl Collector {
     fn sample(&mut self, header: &EventHeader) {
         let holds_gil = header.flags & EVENT_HOLDS_GIL != 0;
         self.first_ns.get_or_insert(header.time_ns);
-        *self.samples.entry(header.tid).or_default() += 1;
         self.waits
             .gils
             .sample(header.value, header.tid, header.time_ns, holds_gil);
-        self.accounts.sample(header.tid, header.time_ns);
-        if holds_gil {
-            *self.samples_with_gil.entry(header.tid).or_default() += 1;
-        }
+        self.accounts.sample(header.tid, header.time_ns, holds_gil);
         let tid = self.apart(header.tid);
         self.profile.sample(Key {
             tid,
@@ -235,13 +225,12 @@ impl Collector {
         }
     }
 
-    /// Counts the stacks that have weight and no frames.
+    /// Counts the stacks that have weight, or ended a wait, and no frames.
     pub fn count_missing_stacks(&mut self) {
-        let missing = self
-            .profile
-            .weights()
-            .filter(|(key, _)| !self.stacks.contains(key.stack))
-            .count() as u64;
+        let keys = self.profile.weights().map(|(key, _)| key);
+        let stacks: HashSet<u64> = keys.flat_map(Key::stacks).collect();
+        let missing = stacks.iter().filter(|stack| !self.stacks.contains(**stack));
+        let missing = missing.count() as u64;
         self.counters.add(Counter::StackMissing, missing);
     }
 }

@@ -77,6 +77,17 @@ pub struct Key {
     pub holds_gil: bool,
 }
 
+impl Key {
+    /// The stacks that it names: its own, and that of who ended the wait, if that is known.
+    pub fn stacks(&self) -> impl Iterator<Item = u64> + use<> {
+        let waker = match self.doing {
+            Doing::Waiting { waker, .. } if waker.is_known() => Some(waker.stack),
+            _ => None,
+        };
+        [self.stack].into_iter().chain(waker)
+    }
+}
+
 /// The weight of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
@@ -96,7 +107,7 @@ pub struct Profile {
 }
 
 /// The stack of records whose frames were lost.
-const STACK_LOST: &str = "[stack lost]";
+pub(crate) const STACK_LOST: &str = "[stack lost]";
 /// Between a wait and the stack of who ended it.
 pub const WOKEN_BY: &str = "[woken by]";
 

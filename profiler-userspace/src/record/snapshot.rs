@@ -160,9 +160,10 @@ impl Snapshot {
                 Some(unwinder) => unwinder.run(&mem, thread, &mut segments),
                 None => kernel_part(thread),
             });
-            let gil = gil::read(&mem, &entry, walk.interp);
-            let (cause, syscall) = if runs {
-                (Cause::RunQueue, NO_SYSCALL)
+            let mut gil = Gil::default();
+            let gil_read = gil::read(&mem, &entry, walk.interp, &mut gil);
+            let told = if runs {
+                Some((Cause::RunQueue, NO_SYSCALL))
             } else {
                 waiting_on::cause(pid, tid, state, |address| {
                     gil::waits_at(&entry.gil, gil.address, address)
@@ -175,7 +176,13 @@ impl Snapshot {
             // A thread that runs has not left its registers: if it does, its stack is not used.
             let left = native.as_ref().filter(|_| !runs);
             let unwound = left.and_then(|part| part.status.counter());
-            for counter in status.counter().into_iter().chain(unwound) {
+            let unread = [
+                gil_read.is_err().then_some(Counter::GilUnreadable),
+                told.is_none().then_some(Counter::CauseUnreadable),
+            ];
+            let (cause, syscall) = told.unwrap_or((Cause::Other, NO_SYSCALL));
+            let counted = status.counter().into_iter().chain(unwound);
+            for counter in counted.chain(unread.into_iter().flatten()) {
                 counters.add(counter, 1);
             }
             threads.push(Walked {

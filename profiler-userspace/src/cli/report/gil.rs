@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{percent, seconds, thread};
 use crate::record::Recording;
+use crate::record::accounts::Account;
 use crate::record::gil::{Holder, Timeline};
 
 /// Holders and waiters at most.
@@ -64,14 +65,9 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
 fn held_ns(recording: &Recording) -> Option<u64> {
     let collector = &recording.collector;
     recording.mode.sampling()?;
-    let on_cpu = collector.accounts.on_cpu();
     // Thread by thread: samples of one say nothing of another's time.
-    let with = collector.samples_with_gil.iter().map(|(tid, with)| {
-        let samples = collector.samples.get(tid).copied().unwrap_or(0).max(1);
-        let time = on_cpu.get(tid).copied().unwrap_or(0);
-        (u128::from(time) * u128::from(*with) / u128::from(samples)) as u64
-    });
-    Some(with.sum::<u64>() + collector.off_with_gil_ns)
+    let on_cpu = collector.accounts.all().map(Account::on_with_gil_ns);
+    Some(on_cpu.sum::<u64>() + collector.off_with_gil_ns)
 }
 
 fn holders(recording: &Recording, timeline: &Timeline) -> String {

@@ -6,7 +6,7 @@ pub(super) mod times;
 pub(super) mod waits;
 
 use crate::record::Recording;
-use crate::record::profile::text;
+use crate::record::profile::{STACK_LOST, text};
 use crate::record::stacks::FrameText;
 
 /// Seconds, with as many digits as say something.
@@ -38,9 +38,11 @@ fn thread(recording: &Recording, tid: u32) -> String {
 
 /// The function of a stack that a person would look at: the innermost of the program's own, not of
 /// the standard library or of what was installed with Python.
-fn place(recording: &Recording, stack: u64) -> Option<String> {
+fn place(recording: &Recording, stack: u64) -> String {
     let stacks = &recording.collector.stacks;
-    let stack = stacks.get(stack)?;
+    let Some(stack) = stacks.get(stack) else {
+        return STACK_LOST.to_owned();
+    };
     let frames = || stack.frames.iter().rev().filter_map(|id| stacks.frame(*id));
     let python = |frame: &&FrameText| matches!(frame, FrameText::Python { .. });
     let own = frames().find(|frame| match frame {
@@ -49,8 +51,8 @@ fn place(recording: &Recording, stack: u64) -> Option<String> {
     });
     let found = own
         .or_else(|| frames().find(python))
-        .or_else(|| frames().next())?;
-    Some(text(found))
+        .or_else(|| frames().next());
+    found.map_or_else(String::new, text)
 }
 
 /// Whether a file came with Python: the standard library's, frozen modules included.

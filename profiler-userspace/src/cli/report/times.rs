@@ -64,7 +64,7 @@ pub(in crate::cli) fn lines(recording: &Recording, each: bool) -> String {
             "On CPUs by {samples} samples of 1/{} s: {}, {} of it with the GIL.",
             sampling.rate,
             seconds(samples * 1_000_000_000 / u64::from(sampling.rate.max(1))),
-            percent(recording.collector.samples_with_gil.values().sum(), samples)
+            percent(recording.collector.accounts.samples_with_gil(), samples)
         );
     }
     for held in &recording.throttled {

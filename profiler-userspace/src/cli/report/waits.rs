@@ -48,7 +48,7 @@ pub(in crate::cli) fn lines(recording: &Recording, only_gil: bool) -> String {
         if only_gil && !key.holds_gil {
             continue;
         }
-        let place = place(recording, key.stack).unwrap_or_default();
+        let place = place(recording, key.stack);
         stacks.insert((cause, key.stack), place.clone());
         let waits = places.entry((cause, place)).or_default();
         waits.ns += weight.ns;
@@ -120,7 +120,7 @@ fn held_up_by(recording: &Recording, waits: &Waits) -> Option<String> {
     let mut by_place: HashMap<String, u64> = HashMap::new();
     for (stack, ns) in &waits.held_up {
         if *stack != WAKER_INTERRUPT {
-            let place = place(recording, *stack).unwrap_or_default();
+            let place = place(recording, *stack);
             *by_place.entry(place).or_default() += ns;
         }
     }
