@@ -29,11 +29,19 @@ pub fn entry_words() -> Option<[u64; 3]> {
 /// What a system call of that number can wait for.
 #[inline(always)]
 pub fn syscall_kind(number: u16) -> u8 {
+    syscall_kind_of(number as u32) as u8
+}
+
+/// A function of its own: inlined, the number may be spilled to the stack between the check and the
+/// load, and before 6.1 the verifier does not know the bound of what is read back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn syscall_kind_of(number: u32) -> u32 {
     if number as usize >= SYSCALLS {
         return 0;
     }
     // SAFETY: the index is inside. Volatile, so that it stays a load from the table.
-    unsafe { core::ptr::read_volatile((&raw const KINDS).cast::<u8>().add(number as usize)) }
+    unsafe { core::ptr::read_volatile((&raw const KINDS).cast::<u8>().add(number as usize)) as u32 }
 }
 
 /// What a descriptor of the current thread is open at, a [`FileKind`].
