@@ -49,10 +49,22 @@ pub enum Class {
 counters! {
     /// On-CPU samples taken of target threads.
     Samples = "samples", Info;
+    /// On-CPU samples of processes that are no targets: each counts for its command.
+    OtherSamples = "other_samples", Info;
     /// Off-CPU stretches, those that had not ended with the recording included.
     OffCpuStretches = "off_cpu_stretches", Info;
     /// Stacks sent with their frames, because the gate had not seen them.
     StacksSent = "stacks_sent", Info;
+    /// Code objects sent with what names them, because the gate had not seen them.
+    CodesSent = "codes_sent", Info;
+    /// Code objects that the full ring buffer did not take: their names are read from the process.
+    CodesLost = "codes_lost", Info;
+    /// Code objects with a name of more than 4,096 characters or a line table of more than 32 KiB, of which the beginning was sent: the names are read from the process.
+    CodesTruncated = "codes_truncated", Info;
+    /// Code objects left out of samples with more than 256 new ones, or 256 KiB of them: their names are read from the process.
+    CodesLeftOut = "codes_left_out", Info;
+    /// Code objects whose names were read from the process, because the kernel had not sent them.
+    CodesRead = "codes_read", Info;
     /// Threads sampled before or after they have a Python thread state, or that never have one.
     NoThreadState = "no_thread_state", Info;
     /// Samples of a process whose Python is not known yet, or no more since it executed another program.
@@ -73,6 +85,8 @@ counters! {
     SwitchesMissed = "switches_missed", Degraded;
     /// Records of a process's or thread's life that the full ring buffer did not take.
     LifecycleLost = "lifecycle_lost", Degraded;
+    /// The kernel's map of processes was full: these are missing, or count for their commands.
+    ProcessesUnknown = "processes_unknown", Lost;
     /// The kernel's thread map was full: off-CPU time of these threads is missing.
     ThreadsUntracked = "threads_untracked", Lost;
     /// The way to the thread state could not be read.
@@ -95,6 +109,8 @@ counters! {
     GilUnreadable = "gil_unreadable", Degraded;
     /// Frames whose code object was freed before its name was read: shown as [freed code].
     CodeGone = "code_gone", Degraded;
+    /// Code objects that were freed before their line table, of which the beginning was sent at most, was read: lines are missing.
+    CodeLinesGone = "code_lines_gone", Degraded;
     /// Stacks whose names were read without a proof that the code object was still the same.
     CodeUnproven = "code_unproven", Info;
     /// Stacks that have weight, or ended a wait, and whose frames never came: shown as [stack lost].
@@ -135,6 +151,8 @@ counters! {
     UnwindRulesRefused = "unwind_rules_refused", Degraded;
     /// Files without call frame information that can be used: frame pointers are used.
     UnwindTablesMissing = "unwind_tables_missing", Info;
+    /// Times that the mappings of a process found no room in the kernel, or made room for another's: no native frames until it is sampled again.
+    UnwindMappingsDropped = "unwind_mappings_dropped", Degraded;
     /// A map entry that must be there was not, or a record makes no sense: a defect of ours.
     Internal = "internal", Lost;
 }

@@ -24,9 +24,20 @@ pub enum EventKind {
     /// The native part of a stack, ahead of the record with its frames: tokens follow. `status` is
     /// an [`crate::unwind::UnwindStatus`], `value` the generation of the mappings.
     Native = 7,
-    /// The name of a process that is no target and woke a thread: 16 bytes of text follow. `stack`
-    /// is what stands for it.
-    Waker = 8,
+    /// The name of a process that is no target: 16 bytes of text follow. `stack` is what stands for
+    /// it.
+    Command = 8,
+    /// Memory of the target that names a code object, ahead of the frames that need it: pieces
+    /// follow, each a [`Piece`] and its bytes. `value` is the code object's address, `stack` its
+    /// witness.
+    Code = 9,
+    /// A target made a process, the record's, which is a target, too. `value` is the parent, `stack`
+    /// its generation.
+    Fork = 10,
+    /// The last thread of a target came to its end.
+    ProcessEnd = 11,
+    /// An on-CPU sample of a process that is no target; `stack` is what stands for it.
+    Other = 12,
 }
 
 impl EventKind {
@@ -41,7 +52,11 @@ impl EventKind {
             Self::ThreadStart,
             Self::ThreadEnd,
             Self::Native,
-            Self::Waker,
+            Self::Command,
+            Self::Fork,
+            Self::ProcessEnd,
+            Self::Other,
+            Self::Code,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == raw)
@@ -59,6 +74,9 @@ pub const EVENT_HOLDS_GIL: u8 = 4;
 
 /// The thread let the interpreter's lock go, and waits until another has taken it.
 pub const EVENT_HANDS_GIL_OVER: u8 = 8;
+
+/// More of this code object follows in another record.
+pub const EVENT_CODE_GOES_ON: u8 = 16;
 
 /// Bytes of a process's name in the kernel (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
@@ -87,6 +105,24 @@ pub struct Wait {
 pub const WAIT_BYTES: usize = size_of::<Wait>();
 
 const _: () = assert!(WAIT_BYTES == 48);
+
+/// The head of a piece of memory in an [`EventKind::Code`]. Its bytes follow, up to the next multiple
+/// of 8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Piece {
+    /// Where it lies in the target.
+    pub address: u64,
+    /// Its bytes.
+    pub len: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Bytes of a [`Piece`], without those that follow it.
+pub const PIECE_BYTES: usize = size_of::<Piece>();
+
+const _: () = assert!(PIECE_BYTES == 16);
 
 /// The head of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +221,22 @@ impl EventHeader {
         Some(unsafe { core::ptr::read_unaligned(body.as_ptr().cast()) })
     }
 
-    /// The name behind the header of a [`EventKind::Waker`], up to its end.
+    /// The pieces behind the header of an [`EventKind::Code`], each with its address. One that is not
+    /// whole ends them.
+    pub fn pieces(record: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut rest = record.get(HEADER_BYTES..).unwrap_or_default();
+        core::iter::from_fn(move || {
+            let (head, body) = rest.split_at_checked(PIECE_BYTES)?;
+            // SAFETY: the length was checked, every bit pattern is a value, the read is unaligned.
+            let piece: Piece = unsafe { core::ptr::read_unaligned(head.as_ptr().cast()) };
+            let bytes = body.get(..piece.len as usize)?;
+            let next = (piece.len as usize).next_multiple_of(8);
+            rest = body.get(next..).unwrap_or_default();
+            Some((piece.address, bytes))
+        })
+    }
+
+    /// The name behind the header of a [`EventKind::Command`], up to its end.
     #[must_use]
     pub fn comm(record: &[u8]) -> &[u8] {
         let body = record.get(HEADER_BYTES..).unwrap_or_default();

@@ -26,6 +26,30 @@ pub fn finish(state: u64) -> u64 {
     if mixed < FIRST { FIRST } else { mixed }
 }
 
+/// What stands for a process that is no target: the hash of its name, as two words of zero-padded
+/// text.
+#[inline(always)]
+#[must_use]
+pub fn of_command_words(first: u64, second: u64) -> u64 {
+    finish(fold(fold(1, first), second))
+}
+
+/// The same of the name as text; what is longer than the kernel's 15 bytes is cut off.
+#[must_use]
+pub fn of_command(name: &[u8]) -> u64 {
+    let mut padded = [0; 16];
+    for (to, from) in padded.iter_mut().take(15).zip(name) {
+        *to = *from;
+    }
+    let [first, second] = [0, 8].map(|from| {
+        let bytes = padded.iter().skip(from).take(8);
+        bytes
+            .rev()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte))
+    });
+    of_command_words(first, second)
+}
+
 /// Half the bits of a word, both halves used.
 #[inline(always)]
 #[must_use]

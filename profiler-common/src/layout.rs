@@ -125,6 +125,56 @@ impl WalkLayout {
     };
 }
 
+/// Where a code object keeps what names it. Offsets in bytes, each from the start of its object.
+///
+/// The kernel knows no object: it sends what lies here, and userspace makes sense of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct NameLayout {
+    /// Bytes of a code object that are read to name it; 0 when it is not known how to.
+    pub code_bytes: u16,
+    /// Code: `co_qualname`, or [`NONE`] (3.11 on).
+    pub code_qualname: u16,
+    /// Any object: its type.
+    pub ob_type: u16,
+    /// A type: `tp_flags`, by which userspace knows what an object is.
+    pub type_flags: u16,
+    /// `str`: how many characters it has, of 4 bytes at most.
+    pub str_length: u16,
+    /// `str`: bytes before its characters at most.
+    pub str_head: u16,
+    /// `str`: how it is stored.
+    pub str_state: u16,
+    /// The bits of that which are set where its characters follow. Where they do not, the pointer to
+    /// them is the last of what comes before.
+    pub str_compact: u16,
+    /// `bytes`: how many bytes it has.
+    pub bytes_size: u16,
+    /// `bytes`: bytes before them.
+    pub bytes_head: u16,
+    /// Zero.
+    pub pad: [u16; 2],
+}
+
+const _: () = assert!(size_of::<NameLayout>() == 24);
+
+impl NameLayout {
+    /// Nothing is known.
+    pub const EMPTY: Self = Self {
+        code_bytes: 0,
+        code_qualname: NONE,
+        ob_type: 0,
+        type_flags: 0,
+        str_length: 0,
+        str_head: 0,
+        str_state: 0,
+        str_compact: 0,
+        bytes_size: 0,
+        bytes_head: 0,
+        pad: [0; 2],
+    };
+}
+
 /// The most pointers that lie between a thread's `fsbase` and its thread state.
 pub const TSTATE_PATH_MAX: usize = 3;
 
@@ -150,7 +200,8 @@ pub struct MappingsRef {
     pub table: u32,
     /// How many there are.
     pub count: u32,
-    /// Changes whenever they do, and is given to one state of one process only.
+    /// Changes whenever they do, and is given to one state of one process only, and to copies of it
+    /// (`fork`) while they map the same.
     pub generation: u32,
     /// Zero.
     pub pad: u32,
@@ -206,13 +257,15 @@ pub struct ProcessEntry {
     pub tstate: TstatePath,
     /// Where the fields lie.
     pub layout: WalkLayout,
+    /// Where names are.
+    pub names: NameLayout,
     /// What of the process is code.
     pub mappings: MappingsRef,
     /// Where the interpreter's lock is.
     pub gil: GilLayout,
 }
 
-const _: () = assert!(size_of::<ProcessEntry>() == 112);
+const _: () = assert!(size_of::<ProcessEntry>() == 136);
 
 impl ProcessEntry {
     /// A process of which nothing is known.
@@ -226,6 +279,7 @@ impl ProcessEntry {
             len: 0,
         },
         layout: WalkLayout::EMPTY,
+        names: NameLayout::EMPTY,
         mappings: MappingsRef {
             table: 0,
             count: 0,

@@ -44,6 +44,19 @@ impl LineTable {
             .and_then(|range| range.line)
     }
 
+    /// As [`LineTable::line_at`], where `table` is only the beginning of one: `None` where that does
+    /// not tell.
+    #[must_use]
+    pub fn line_at_beginning(self, table: &[u8], first_line: i32, lasti: i32) -> Option<u32> {
+        let Ok(lasti) = u32::try_from(lasti) else {
+            return u32::try_from(first_line).ok();
+        };
+        let mut ranges = self.ranges(table, first_line);
+        let found = ranges.find(|range| range.end > lasti)?;
+        // The last one may be cut, and what follows the last line of `co_lnotab` is not known.
+        ranges.next().and(found.line)
+    }
+
     /// The whole table: ranges of bytecode that follow each other from offset 0. Some are empty,
     /// and neighbours can have the same line.
     fn ranges(self, table: &[u8], first_line: i32) -> Ranges<'_> {
@@ -209,6 +222,33 @@ mod tests {
         assert_eq!(LineTable::of_minor(9), Some(Lnotab));
         assert_eq!(LineTable::of_minor(10), Some(Lines310));
         assert_eq!(LineTable::of_minor(11), Some(Locations));
+    }
+
+    /// However short a beginning is, it tells no other line than the whole.
+    #[test]
+    fn a_beginning_does_not_lie() {
+        let lnotab: &[u8] = &[0, 1, 6, 1, 44, 5, 255, 0, 45, 127, 0, 73, 11, 1];
+        let lines: &[u8] = &[2, 1, 8, 1, 255, 0, 20, 127, 4, 128, 6, 200];
+        // Long entries, without columns, and short ones.
+        let locations: &[u8] = &[
+            0xf0, 0x42, 0x01, 0x01, 0x03, 0x80, 0x05, 0xea, 0x7f, 0x04, 0xd9, 0x01, 0x02, 0xfa,
+            0x08,
+        ];
+        for (format, table) in [(Lnotab, lnotab), (Lines310, lines), (Locations, locations)] {
+            let mut told = 0;
+            for len in 0..=table.len() {
+                for lasti in -1..400 {
+                    let found = format.line_at_beginning(&table[..len], 9, lasti);
+                    let whole = format.line_at(table, 9, lasti);
+                    assert!(
+                        found.is_none() || found == whole,
+                        "{format:?} {len} {lasti}"
+                    );
+                    told += u32::from(lasti >= 0 && found.is_some());
+                }
+            }
+            assert!(told > 0, "{format:?}");
+        }
     }
 
     /// The example of `Objects/lnotab_notes.txt` of 3.9: offsets 0, 6, 50, 350, 361 are at lines

@@ -8,8 +8,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use profiler_common::layout::{
-    GilLayout, MappingsRef, NONE, PROCESS_COUNT_OF_INTERPRETER, PROCESS_COUNT_OF_PROCESS,
-    PROCESS_READY, ProcessEntry, TstatePath, WalkLayout,
+    GilLayout, MappingsRef, NONE, NameLayout, PROCESS_COUNT_OF_INTERPRETER,
+    PROCESS_COUNT_OF_PROCESS, PROCESS_READY, ProcessEntry, TstatePath, WalkLayout,
 };
 use profiler_common::mem::{Fault, Memory};
 use profiler_common::walk::{MAX_FRAMES, MAX_STEPS, WITNESS_UNREAD, WalkCache, WalkStatus};
@@ -934,7 +934,7 @@ prop_compose! {
         code_type in prop_oneof![Just(0), address()],
         code_count in prop_oneof![0u64..0x5_0000, address()],
     ) -> ProcessEntry {
-        ProcessEntry { generation, flags, code_type, code_count, tstate, layout, mappings: MappingsRef::default(), gil: GilLayout::default() }
+        ProcessEntry { generation, flags, code_type, code_count, tstate, layout, names: NameLayout::EMPTY, mappings: MappingsRef::default(), gil: GilLayout::default() }
     }
 }
 
@@ -984,6 +984,7 @@ fn garbage_reaches_every_end() {
             code_count: words[0],
             tstate: path(&[0, 8][..1 + seed as usize % 2]),
             layout,
+            names: NameLayout::EMPTY,
             mappings: MappingsRef::default(),
             gil: GilLayout::default(),
         };

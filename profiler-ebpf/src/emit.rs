@@ -6,16 +6,17 @@ use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use profiler_common::counter::Counter;
 use profiler_common::event::{
     COMM_BYTES, EVENT_BY_FRAME_POINTER, EventHeader, EventKind, HEADER_BYTES, OffCpuRecord,
-    WAIT_BYTES,
+    PIECE_BYTES, WAIT_BYTES,
 };
 use profiler_common::unwind::MAX_TOKENS;
 use profiler_common::walk::{Frame, MAX_FRAMES};
 
+use crate::code::send_new_codes;
 use crate::count;
 use crate::globals::RING_WAKE_BYTES;
 use crate::kernel_stack::with_native_frames;
 use crate::maps::{GATE, GATE_SLOTS, events};
-use crate::scratch::{native, scratch};
+use crate::scratch::{CODE_BYTES, Codes, native, scratch};
 
 /// Wakes the reader from the fill mark on; below it a timer of its own does.
 #[inline(always)]
@@ -32,13 +33,24 @@ fn wakeup() -> u64 {
 /// Sends a record without frames. Returns whether the ring buffer took it.
 #[inline(always)]
 pub fn send_header(header: &EventHeader) -> bool {
+    send_header_with(header, wakeup())
+}
+
+/// The same for what the reader must hear of at once.
+#[inline(always)]
+pub fn send_header_now(header: &EventHeader) -> bool {
+    send_header_with(header, BPF_RB_FORCE_WAKEUP as u64)
+}
+
+#[inline(always)]
+fn send_header_with(header: &EventHeader, wakeup: u64) -> bool {
     // SAFETY: the header is valid for its size.
     let failed = unsafe {
         bpf_ringbuf_output(
             events(),
             core::ptr::from_ref(header).cast_mut().cast(),
             HEADER_BYTES as u64,
-            wakeup(),
+            wakeup,
         )
     };
     failed == 0
@@ -53,6 +65,29 @@ pub fn send_wait(record: &OffCpuRecord) -> bool {
             events(),
             core::ptr::from_ref(record).cast_mut().cast(),
             (HEADER_BYTES + WAIT_BYTES) as u64,
+            wakeup(),
+        )
+    };
+    failed == 0
+}
+
+/// Sends the pieces of memory of a code object that were read. Returns whether the ring buffer took
+/// them.
+#[inline(always)]
+pub fn send_pieces(codes: &mut Codes, flags: u8) -> bool {
+    let used = codes.used;
+    codes.used = 0;
+    codes.header.flags = flags;
+    // For the verifier: no piece ends behind that.
+    if used > (CODE_BYTES + PIECE_BYTES) as u64 {
+        return false;
+    }
+    // SAFETY: header and pieces lie together in the scratch, the bytes end inside them.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            events(),
+            core::ptr::from_mut(&mut codes.header).cast(),
+            HEADER_BYTES as u64 + used,
             wakeup(),
         )
     };
@@ -83,6 +118,7 @@ pub extern "C" fn finish_sample(slot: u32) -> u32 {
     s.header.with_frames = 0;
     if !known {
         // Ahead of the frames: the ring keeps its order.
+        send_new_codes(slot);
         if with_native_frames() && send_native(slot) == 0 {
             count::one(Counter::NativeStacksLost);
             return lost(stack_only);
@@ -174,11 +210,11 @@ pub extern "C" fn send_native(slot: u32) -> u32 {
     1
 }
 
-/// Sends the name of who woke a thread, which lies in the frames of the scratch of `slot`, when the
-/// gate has not seen it.
+/// Sends the name of a process that is no target, which lies in the frames of the scratch of `slot`,
+/// when the gate has not seen it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn finish_waker(slot: u32) -> u32 {
+pub extern "C" fn send_command(slot: u32) -> u32 {
     let Some(s) = scratch(slot) else {
         count::one(Counter::Internal);
         return 0;

@@ -76,6 +76,27 @@ pub static STACK_BYTES: Global<u64> = Global::new(0);
 /// Who ends a wait is of interest when the wait lasted so long, in nanoseconds.
 #[unsafe(no_mangle)]
 pub static WAKER_MIN_NS: Global<u64> = Global::new(0);
+/// `task_struct.group_leader`, bytes.
+#[unsafe(no_mangle)]
+pub static TASK_LEADER: Global<u32> = Global::new(0);
+/// `task_struct.comm`, bytes.
+#[unsafe(no_mangle)]
+pub static TASK_COMM: Global<u32> = Global::new(0);
+/// `task_struct.signal`, bytes.
+#[unsafe(no_mangle)]
+pub static TASK_SIGNAL: Global<u32> = Global::new(0);
+/// `signal_struct.live`, bytes.
+#[unsafe(no_mangle)]
+pub static SIGNAL_LIVE: Global<u32> = Global::new(0);
+/// 1 when the processes that a target makes are targets, too.
+#[unsafe(no_mangle)]
+pub static FOLLOW_CHILDREN: Global<u32> = Global::new(0);
+/// 1 when every process that executes a program may be a target.
+#[unsafe(no_mangle)]
+pub static WATCH_EXEC: Global<u32> = Global::new(0);
+/// 1 when processes that are no targets are sampled, too, by their commands.
+#[unsafe(no_mangle)]
+pub static OTHERS: Global<u32> = Global::new(0);
 /// What each system call can wait for (`profiler_common::cause`). A constant of ours, not set.
 #[unsafe(no_mangle)]
 pub static KINDS: [u8; SYSCALLS] = SYSCALL_KINDS;

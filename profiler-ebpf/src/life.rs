@@ -1,17 +1,21 @@
 //! The life of threads and processes. Called in process context by `fork`, `exec` and `exit`,
-//! with preemption off; may insert into and remove from `THREADS`, may not sleep.
+//! with preemption off; may insert into and remove from `THREADS` and `PROCESSES`, may not sleep.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind, OffCpuRecord};
-use profiler_common::layout::{PROCESS_READY, PROCESS_WITHOUT_PYTHON};
+use profiler_common::layout::{PROCESS_READY, PROCESS_WITHOUT_PYTHON, ProcessEntry};
 use profiler_common::thread::{THREAD_NEW, THREAD_ON, ThreadEntry, tracked_slot};
 
 use crate::count;
-use crate::emit::send_header;
-use crate::globals::{TASK_PID, TASK_RAN, TASK_TGID, TRACK_THREADS};
+use crate::emit::{send_header, send_header_now};
+use crate::globals::{
+    FOLLOW_CHILDREN, SIGNAL_LIVE, TASK_PID, TASK_RAN, TASK_SIGNAL, TASK_TGID, TRACK_THREADS,
+    WATCH_EXEC,
+};
+use crate::kernel_memory::read_kernel;
 use crate::maps::{PROCESSES, THREADS, TRACKED};
 use crate::off_cpu::send_stretch;
 use crate::task::field;
@@ -38,16 +42,40 @@ fn send(kind: EventKind, ids: &Ids, generation: u32, now: u64) {
     send_with(kind, ids, generation, now, 0, 0);
 }
 
+/// Tells of a program that is new to a process, and wakes the reader for it: until userspace has
+/// looked at it, its Python is not known.
 #[inline(always)]
-fn send_with(kind: EventKind, ids: &Ids, generation: u32, now: u64, value: u64, stack: u64) {
-    let header = EventHeader {
+fn send_exec(ids: &Ids, generation: u32, now: u64) {
+    if !send_header_now(&header(EventKind::Exec, ids, generation, now)) {
+        count::one(Counter::LifecycleLost);
+    }
+}
+
+#[inline(always)]
+fn header(kind: EventKind, ids: &Ids, generation: u32, now: u64) -> EventHeader {
+    EventHeader {
         generation,
         // SAFETY: a helper without arguments.
         cpu: unsafe { bpf_get_smp_processor_id() },
         time_ns: now,
+        ..EventHeader::new(kind, ids.tgid, ids.tid)
+    }
+}
+
+/// The generation of a program that a process begins to run at `now`: no other that a process of
+/// this number runs has it, as long as they are less than 73 minutes apart or do not begin in the
+/// same microsecond of those.
+#[inline(always)]
+fn new_generation(now: u64) -> u32 {
+    (now >> 10) as u32
+}
+
+#[inline(always)]
+fn send_with(kind: EventKind, ids: &Ids, generation: u32, now: u64, value: u64, stack: u64) {
+    let header = EventHeader {
         value,
         stack,
-        ..EventHeader::new(kind, ids.tgid, ids.tid)
+        ..header(kind, ids, generation, now)
     };
     if !send_header(&header) {
         count::one(Counter::LifecycleLost);
@@ -97,65 +125,132 @@ fn ends(ids: &Ids, generation: u32, now: u64, ran_ns: u64) {
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn thread_fork(ctx: BtfTracePointContext) -> i32 {
     let child = ids(ctx.arg(1));
-    // A new process has a tgid of its own, which is no target's.
-    let Some(process) = PROCESSES.get_ptr(&child.tgid) else {
+    if let Some(process) = PROCESSES.get_ptr(&child.tgid)
+        && child.tid != child.tgid
+    {
+        // SAFETY: the map's value.
+        let generation = unsafe { (*process).generation };
+        begins(&child, generation, now_ns());
+        return 0;
+    }
+    if FOLLOW_CHILDREN.load() == 0 || child.tid != child.tgid {
+        return 0;
+    }
+    let parent = ids(ctx.arg(0));
+    let Some(process) = PROCESSES.get_ptr(&parent.tgid) else {
         return 0;
     };
-    // SAFETY: the map's value.
-    let generation = unsafe { (*process).generation };
     let now = now_ns();
-    // It has run nothing (kernel/sched/core.c, __sched_fork).
-    track(&child, THREAD_NEW, generation, now, 0);
-    send(EventKind::ThreadStart, &child, generation, now);
+    // What is known of the parent holds of a copy of its memory.
+    // SAFETY: the map's value. Userspace may replace it meanwhile: what is torn of it does not lead
+    // to frames that prove their identity.
+    let mut entry = unsafe { core::ptr::read(process) };
+    let parents = entry.generation;
+    entry.generation = new_generation(now);
+    if PROCESSES.insert(&child.tgid, &entry, 0).is_err() {
+        count::one(Counter::ProcessesUnknown);
+        return 0;
+    }
+    send_with(
+        EventKind::Fork,
+        &child,
+        entry.generation,
+        now,
+        parent.tgid as u64,
+        parents as u64,
+    );
+    begins(&child, entry.generation, now);
     0
+}
+
+/// A thread of a target begins. It has run nothing (kernel/sched/core.c, __sched_fork).
+#[inline(always)]
+fn begins(thread: &Ids, generation: u32, now: u64) {
+    track(thread, THREAD_NEW, generation, now, 0);
+    send(EventKind::ThreadStart, thread, generation, now);
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`: the new program is in place, nothing of it ran.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = ids(ctx.arg(0));
+    let now = now_ns();
+    let generation = new_generation(now);
+    // SAFETY: a task from a typed argument, and one of its fields.
+    let ran_ns = unsafe { field(ctx.arg(0), TASK_RAN.load()) };
     let Some(process) = PROCESSES.get_ptr_mut(&task.tgid) else {
+        if WATCH_EXEC.load() != 0 {
+            new_process(&task, generation, now, ran_ns);
+        }
         return 0;
     };
     // SAFETY: the map's value. What was known of the old program must not be used again.
-    let generation = unsafe {
+    let old_generation = unsafe {
+        let old = (*process).generation;
         (*process).flags &= !(PROCESS_READY | PROCESS_WITHOUT_PYTHON);
         (*process).mappings.table = 0;
-        (*process).generation += 1;
-        (*process).generation
+        (*process).generation = generation;
+        old
     };
-    let now = now_ns();
-    let old_tid: u32 = ctx.arg(1);
-    if old_tid == task.tid {
-        send(EventKind::Exec, &task, generation, now);
-        return 0;
-    }
-    // A thread that was not the leader took the leader's place, and its tid (fs/exec.c, de_thread):
-    // the leader's entry went with its exit.
-    // SAFETY: a task from a typed argument, and one of its fields.
-    let ran_ns = unsafe { field(ctx.arg(0), TASK_RAN.load()) };
+    // The old program's last thread ends, and the new one's first begins: its time is another's. A
+    // thread that was not the leader took the leader's place, and its tid (fs/exec.c, de_thread): the
+    // leader's entry went with its exit.
     let before = Ids {
         tgid: task.tgid,
-        tid: old_tid,
+        tid: ctx.arg(1),
     };
-    ends(&before, generation, now, ran_ns);
+    ends(&before, old_generation, now, ran_ns);
     track(&task, THREAD_ON, generation, now, ran_ns);
-    send(EventKind::Exec, &task, generation, now);
+    send_exec(&task, generation, now);
     send(EventKind::ThreadStart, &task, generation, now);
     0
+}
+
+/// A process that nobody knew executed a program: it may be a target.
+#[inline(always)]
+fn new_process(task: &Ids, generation: u32, now: u64, ran_ns: u64) {
+    let entry = ProcessEntry {
+        generation,
+        ..ProcessEntry::EMPTY
+    };
+    if PROCESSES.insert(&task.tgid, &entry, 0).is_err() {
+        count::one(Counter::ProcessesUnknown);
+        return;
+    }
+    track(task, THREAD_ON, generation, now, ran_ns);
+    send_exec(task, generation, now);
+    send(EventKind::ThreadStart, task, generation, now);
 }
 
 /// `sched_process_exit(task)`: the thread runs no more user code.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn thread_exit(ctx: BtfTracePointContext) -> i32 {
     let task = ids(ctx.arg(0));
-    let Some(process) = PROCESSES.get_ptr(&task.tgid) else {
+    // Of two threads that end at once, the first to come here may take the process out.
+    let generation = if let Some(process) = PROCESSES.get_ptr(&task.tgid) {
+        // SAFETY: the map's value.
+        unsafe { (*process).generation }
+    } else if let Some(thread) = tracked(task.tid) {
+        // SAFETY: as above.
+        unsafe { (*thread).generation }
+    } else {
         return 0;
     };
-    // SAFETY: the map's value.
-    let generation = unsafe { (*process).generation };
-    // SAFETY: a task from a typed argument, and one of its fields.
-    let ran_ns = unsafe { field(ctx.arg(0), TASK_RAN.load()) };
-    ends(&task, generation, now_ns(), ran_ns);
+    let now = now_ns();
+    // SAFETY: a task from a typed argument, and fields of it.
+    let (ran_ns, signal) = unsafe {
+        (
+            field(ctx.arg(0), TASK_RAN.load()),
+            field::<u64>(ctx.arg(0), TASK_SIGNAL.load()),
+        )
+    };
+    ends(&task, generation, now, ran_ns);
+    // How many threads have not come to their end, this one not among them (kernel/exit.c, do_exit).
+    // SAFETY: an integer.
+    let live: Option<u32> = unsafe { read_kernel(signal + SIGNAL_LIVE.load() as u64) };
+    if live == Some(0) {
+        let _gone_already = PROCESSES.remove(&task.tgid);
+        send(EventKind::ProcessEnd, &task, generation, now);
+    }
     0
 }

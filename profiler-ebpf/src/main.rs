@@ -28,6 +28,8 @@
 )]
 
 mod cause;
+mod code;
+mod command;
 mod count;
 mod emit;
 mod globals;

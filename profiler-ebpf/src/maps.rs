@@ -34,6 +34,13 @@ pub static EVENTS: RingBuf<u64, { 8 << 20 }> = RingBuf::new();
 #[btf_map]
 pub static GATE: Array<u64, GATE_SLOTS> = Array::new();
 
+/// Slots of the gate of code objects, a power of two.
+pub const CODE_GATE_SLOTS: usize = 1 << 18;
+
+/// The same for code objects: hashes of those whose names the ring buffer took.
+#[btf_map]
+pub static CODE_GATE: Array<u64, CODE_GATE_SLOTS> = Array::new();
+
 /// [`profiler_common::counter::Counter`] values.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, COUNTER_COUNT> = PerCpuArray::new();

@@ -15,7 +15,7 @@ use profiler_common::counter::Counter;
 use profiler_common::event::{
     EVENT_HANDS_GIL_OVER, EVENT_HOLDS_GIL, EventHeader, EventKind, OffCpuRecord,
 };
-use profiler_common::thread::ThreadEntry;
+use profiler_common::thread::{STACK_UNKNOWN, ThreadEntry};
 
 use crate::cause::{HANDS_OVER_BIT, blocked_cause};
 use crate::count;
@@ -109,8 +109,7 @@ fn switched_out(
 ) {
     let tgid = thread.tgid;
     let Some(process) = PROCESSES.get_ptr(&tgid) else {
-        // A thread is tracked for a target only, and no target is ever taken out.
-        count::one(Counter::Internal);
+        without_process(thread, tid, prev, now);
         return;
     };
     let Some(s) = scratch(SLOT_OFF_CPU) else {
@@ -159,6 +158,28 @@ fn switched_out(
     thread.gil = s.gil.address;
     thread.gil_holder = s.gil.holder;
     finish_sample(SLOT_OFF_CPU);
+}
+
+/// A thread of a process that is no target any more, or came to its end: another of its threads was
+/// the last to say so, and took the process out. Its time goes on to be counted.
+#[inline(always)]
+fn without_process(thread: &mut ThreadEntry, tid: u32, prev: *const u8, now: u64) {
+    // SAFETY: `prev` is a task, this is a field of it.
+    let ran_ns = unsafe { field::<u64>(prev, TASK_RAN.load()) };
+    let Some(record) = wait_record() else {
+        count::one(Counter::Internal);
+        return;
+    };
+    if thread.switched_out(now, ran_ns, record) {
+        send_stretch(record, tid, true);
+    }
+    thread.cause = Cause::Other as u8;
+    thread.syscall = NO_SYSCALL;
+    thread.stack = STACK_UNKNOWN;
+    thread.flags = 0;
+    thread.tstate = 0;
+    thread.gil = 0;
+    thread.gil_holder = 0;
 }
 
 #[inline(always)]

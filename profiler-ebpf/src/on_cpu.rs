@@ -3,15 +3,19 @@
 //! or insert into a map.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+};
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind};
 use profiler_common::unwind::in_user_mode;
 
+use crate::command::command;
 use crate::count;
-use crate::emit::finish_sample;
+use crate::emit::{finish_sample, send_header};
+use crate::globals::OTHERS;
 use crate::kernel_stack::{unwind_from_kernel, with_native_frames};
 use crate::maps::PROCESSES;
 use crate::scratch::{SLOT_ON_CPU, native, scratch};
@@ -25,6 +29,10 @@ pub fn on_cpu(ctx: PerfEventContext) -> u32 {
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (pid_tgid >> 32) as u32;
     let Some(process) = PROCESSES.get_ptr(&tgid) else {
+        // The idle task's time is nobody's.
+        if OTHERS.load() != 0 && pid_tgid as u32 != 0 {
+            other(tgid, pid_tgid as u32);
+        }
         return 0;
     };
     count::one(Counter::Samples);
@@ -43,6 +51,29 @@ pub fn on_cpu(ctx: PerfEventContext) -> u32 {
     }
     finish_sample(SLOT_ON_CPU);
     0
+}
+
+/// A sample of a process that is no target: it counts for its command.
+#[inline(always)]
+fn other(tgid: u32, tid: u32) {
+    count::one(Counter::OtherSamples);
+    let Some(s) = scratch(SLOT_ON_CPU) else {
+        count::one(Counter::Internal);
+        return;
+    };
+    let Some(stack) = command(SLOT_ON_CPU, s) else {
+        return;
+    };
+    s.header = EventHeader {
+        stack,
+        // SAFETY: helpers without arguments.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        ..EventHeader::new(EventKind::Other, tgid, tid)
+    };
+    if !send_header(&s.header) {
+        count::one(Counter::SamplesLost);
+    }
 }
 
 /// The native stack, from what was interrupted: user code, or the kernel on its behalf.

@@ -6,7 +6,7 @@
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::btf_map;
-use profiler_common::event::{EventHeader, OffCpuRecord};
+use profiler_common::event::{EventHeader, OffCpuRecord, PIECE_BYTES};
 use profiler_common::gil::Gil;
 use profiler_common::layout::ProcessEntry;
 use profiler_common::unwind::{Segments, StackBlock, Tokens, USER_REGS_WORDS, Unwind};
@@ -21,6 +21,11 @@ pub static SCRATCH: PerCpuArray<Scratch, 3> = PerCpuArray::new();
 /// header, then tokens.
 #[btf_map]
 pub static NATIVE_SCRATCH: PerCpuArray<Native, 3> = PerCpuArray::new();
+
+/// The same for the memory that names code objects. The record lies in it as it goes out: header,
+/// then pieces.
+#[btf_map]
+pub static CODE_SCRATCH: PerCpuArray<Codes, 3> = PerCpuArray::new();
 
 /// What `waiting_threads` writes out.
 #[btf_map]
@@ -64,6 +69,33 @@ pub struct Native {
 
 const _: () = assert!(size_of::<Native>() <= 32 << 10);
 
+/// Bytes of pieces after which a record goes out, a power of two.
+pub const CODE_BYTES: usize = 4096;
+
+/// What is sent of a sample's code objects.
+#[repr(C)]
+pub struct Codes {
+    /// Hash of the last code object looked at.
+    pub last: u64,
+    /// Code objects of this sample that were sent.
+    pub sent: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// The last object's type.
+    pub last_type: u64,
+    /// Something was longer than what is sent of it.
+    pub truncated: u64,
+    /// The ring buffer did not take a piece.
+    pub lost: u64,
+    /// Bytes in the body.
+    pub used: u64,
+    pub header: EventHeader,
+    /// A piece of a page may begin at its last multiple of 8 below [`CODE_BYTES`].
+    pub body: [u8; 2 * CODE_BYTES + PIECE_BYTES],
+}
+
+const _: () = assert!(size_of::<Codes>() <= 32 << 10);
+
 impl Scratch {
     /// Begins a record of a thread of a target: with what is known of its process, and of now.
     ///
@@ -97,6 +129,15 @@ pub fn scratch(slot: u32) -> Option<&'static mut Scratch> {
 pub fn native(slot: u32) -> Option<&'static mut Native> {
     // SAFETY: as above.
     NATIVE_SCRATCH
+        .get_ptr_mut(slot)
+        .map(|ptr| unsafe { &mut *ptr })
+}
+
+/// This CPU's scratch for code objects, under the same condition.
+#[inline(always)]
+pub fn codes(slot: u32) -> Option<&'static mut Codes> {
+    // SAFETY: as above.
+    CODE_SCRATCH
         .get_ptr_mut(slot)
         .map(|ptr| unsafe { &mut *ptr })
 }

@@ -8,20 +8,18 @@
 //! target they cost two loads.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::cause::{Cause, SyscallKind};
 use profiler_common::counter::Counter;
-use profiler_common::event::{COMM_BYTES, EventHeader, EventKind};
-use profiler_common::hash;
+use profiler_common::event::{EventHeader, EventKind};
 use profiler_common::thread::{WAKER_INTERRUPT, WAKER_UNKNOWN};
 
 use crate::cause::{entry_words, syscall_kind};
+use crate::command::command;
 use crate::count;
-use crate::emit::{finish_sample, finish_waker};
+use crate::emit::finish_sample;
 use crate::globals::{STACK_BYTES, TASK_PID, TASK_STACK, WAKER_MIN_NS};
 use crate::kernel_memory::current_field;
 use crate::kernel_stack::{unwind_from_kernel, with_native_frames};
@@ -99,7 +97,7 @@ fn waker_stack(ctx: *mut core::ffi::c_void, s: &mut Scratch, waker: u64, now: u6
     let tgid = (waker >> 32) as u32;
     let header = EventHeader::new(EventKind::Stack, tgid, waker as u32);
     let Some(process) = PROCESSES.get_ptr(&tgid) else {
-        return of_another_process(s);
+        return command(SLOT_WAKING, s).unwrap_or(WAKER_UNKNOWN);
     };
     // SAFETY: the map's value.
     unsafe { s.begin(process, header, now) };
@@ -109,27 +107,6 @@ fn waker_stack(ctx: *mut core::ffi::c_void, s: &mut Scratch, waker: u64, now: u6
     }
     finish_sample(SLOT_WAKING);
     s.header.stack
-}
-
-/// What stands for a process that is no target: its name.
-#[inline(always)]
-fn of_another_process(s: &mut Scratch) -> u64 {
-    let comm = s.frames.as_mut_ptr().cast::<u64>();
-    // SAFETY: the frames are longer.
-    let failed = unsafe { bpf_get_current_comm(comm.cast(), COMM_BYTES as u32) };
-    if failed != 0 {
-        count::one(Counter::Internal);
-        return WAKER_UNKNOWN;
-    }
-    // SAFETY: just written.
-    let (first, second) = unsafe { (*comm, *comm.add(1)) };
-    s.header = EventHeader {
-        stack: hash::finish(hash::fold(hash::fold(1, first), second)),
-        ..EventHeader::new(EventKind::Waker, 0, 0)
-    };
-    let stack = s.header.stack;
-    finish_waker(SLOT_WAKING);
-    stack
 }
 
 /// Whether an interrupt runs on the current thread's CPU, which has nothing to do with it. `cause`

@@ -7,7 +7,7 @@
 
 use profiler_common::counter::Counter;
 use profiler_common::event::EVENT_HOLDS_GIL;
-use profiler_common::gil;
+use profiler_common::gil::{self, Gil};
 use profiler_common::walk::{self, MAX_STEPS};
 
 use crate::count;
@@ -70,7 +70,14 @@ pub extern "C" fn walk_begin(slot: u32, fsbase: u64) -> u32 {
     {
         native.segments.clear();
     }
-    walk::begin(&UserMemory, &s.process, fsbase, &mut s.walk, &mut s.cache) as u32
+    walk::begin(
+        &UserMemory,
+        &s.process,
+        s.header.tgid,
+        fsbase,
+        &mut s.walk,
+        &mut s.cache,
+    ) as u32
 }
 
 /// Walks the Python stack of the current thread into the scratch of `slot`, where the process's
@@ -102,6 +109,11 @@ pub extern "C" fn walk_stack(slot: u32, fsbase: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn read_gil(slot: u32) -> u32 {
     let Some(s) = scratch(slot) else { return 0 };
+    if s.walk.tstate == 0 {
+        // It has nothing to do with the lock, and there may be none yet.
+        s.gil = Gil::default();
+        return 0;
+    }
     if gil::read(&UserMemory, &s.process, s.walk.interp, &mut s.gil).is_err() {
         count::one(Counter::GilUnreadable);
     }

@@ -141,8 +141,8 @@ pub struct Walk {
     pub status: u32,
     /// Frames whose code could not be read.
     pub unread: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The process, in the initial pid namespace.
+    pub tgid: u32,
 }
 
 impl Walk {
@@ -159,21 +159,24 @@ impl Walk {
         depth: 0,
         status: WalkStatus::Running as u32,
         unread: 0,
-        pad: 0,
+        tgid: 0,
     };
 }
 
-/// Starts a walk at the thread whose thread pointer is `fsbase`. Returns whether to step on.
+/// Starts a walk at the thread of process `tgid` whose thread pointer is `fsbase`. Returns whether to
+/// step on.
 #[inline(always)]
 pub fn begin<M: Memory>(
     mem: &M,
     process: &ProcessEntry,
+    tgid: u32,
     fsbase: u64,
     walk: &mut Walk,
     cache: &mut WalkCache,
 ) -> bool {
     *walk = Walk::NEW;
-    walk.hash = hash::fold(0, process.generation as u64);
+    walk.tgid = tgid;
+    walk.hash = hash::fold(0, program(tgid, process));
     match tstate::newest_frame(mem, process, fsbase, walk) {
         Ok(newest) => {
             cache.next_walk(newest.epoch);
@@ -187,6 +190,20 @@ pub fn begin<M: Memory>(
             false
         }
     }
+}
+
+/// One program in one process, among all that are recorded.
+#[inline(always)]
+fn program(tgid: u32, process: &ProcessEntry) -> u64 {
+    (tgid as u64) << 32 | process.generation as u64
+}
+
+/// The hash of a code object of process `tgid`, which names it among all that are recorded.
+#[inline(always)]
+#[must_use]
+pub fn code_hash(tgid: u32, process: &ProcessEntry, frame: &Frame) -> u64 {
+    let hash = hash::fold(hash::fold(0, program(tgid, process)), frame.code);
+    hash::finish(hash::fold(hash, frame.witness as u64))
 }
 
 /// Takes one frame: stores it in `frames`, or skips it where it is an entry frame, and goes on
@@ -272,9 +289,11 @@ fn is_root_cframe(walk: &Walk) -> bool {
 }
 
 /// A whole walk in one call, for the host.
+#[allow(clippy::too_many_arguments, reason = "as many as a walk has parts")]
 pub fn run<M: Memory>(
     mem: &M,
     process: &ProcessEntry,
+    tgid: u32,
     fsbase: u64,
     walk: &mut Walk,
     cache: &mut WalkCache,
@@ -284,7 +303,7 @@ pub fn run<M: Memory>(
     if let Some(segments) = segments.as_deref_mut() {
         segments.clear();
     }
-    if begin(mem, process, fsbase, walk, cache) {
+    if begin(mem, process, tgid, fsbase, walk, cache) {
         for _ in 0..MAX_STEPS {
             let more = step(mem, process, walk, cache, frames, segments.as_deref_mut());
             if !more {

@@ -100,7 +100,7 @@ pub(super) fn newest_frame<M: Memory>(
         // A thread state without a frame: the thread runs C code that was not called by Python.
         return Err(WalkStatus::NoThreadState);
     }
-    let epoch = code_epoch(mem, process, interp);
+    let epoch = code_epoch(mem, process, walk.tgid, interp);
     Ok(Newest {
         frame,
         cframe,
@@ -110,7 +110,7 @@ pub(super) fn newest_frame<M: Memory>(
 
 /// The epoch of the witnesses that this walk reads, where the interpreter tells.
 #[inline(always)]
-fn code_epoch<M: Memory>(mem: &M, process: &ProcessEntry, interp: u64) -> Option<u64> {
+fn code_epoch<M: Memory>(mem: &M, process: &ProcessEntry, tgid: u32, interp: u64) -> Option<u64> {
     let at = if process.flags & PROCESS_COUNT_OF_INTERPRETER != 0 {
         interp.wrapping_add(process.code_count)
     } else if process.flags & PROCESS_COUNT_OF_PROCESS != 0 {
@@ -121,6 +121,6 @@ fn code_epoch<M: Memory>(mem: &M, process: &ProcessEntry, interp: u64) -> Option
     match mem.read_u32(at) {
         // A count of what is made stays at 0 when it has passed the last number.
         Ok(0) | Err(Fault) => None,
-        Ok(count) => Some(lasting_epoch(process, interp, count)),
+        Ok(count) => Some(lasting_epoch(process, tgid, interp, count)),
     }
 }

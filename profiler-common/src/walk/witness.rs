@@ -143,8 +143,9 @@ pub(super) struct WitnessCache {
 
 /// The epoch of an interpreter whose code objects are counted as `count`.
 #[inline(always)]
-pub(super) fn lasting_epoch(process: &ProcessEntry, interp: u64, count: u32) -> u64 {
-    let program = hash::fold(process.generation as u64, interp);
+pub(super) fn lasting_epoch(process: &ProcessEntry, tgid: u32, interp: u64, count: u32) -> u64 {
+    // Forked processes have their interpreters at one address.
+    let program = hash::fold(super::program(tgid, process), interp);
     hash::fold(program, count as u64) | LASTING
 }
 

@@ -1,8 +1,8 @@
 //! A thread that runs Python, as each version keeps it.
 
 use profiler_common::layout::{
-    EntryKind, FrameKind, GilLayout, MappingsRef, NONE, PROCESS_READY, ProcessEntry, TstatePath,
-    WalkLayout, WitnessKind,
+    EntryKind, FrameKind, GilLayout, MappingsRef, NONE, NameLayout, PROCESS_READY, ProcessEntry,
+    TstatePath, WalkLayout, WitnessKind,
 };
 use profiler_common::mem::Memory;
 use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkCache, WalkStatus, witness};
@@ -230,6 +230,7 @@ impl Target {
                 code_count: 0,
                 tstate: path(&[SLOT as i32]),
                 layout,
+                names: NameLayout::EMPTY,
                 mappings: MappingsRef::default(),
                 gil: GilLayout::default(),
             },
@@ -403,6 +404,9 @@ pub(crate) struct Walked {
     pub(crate) steps: u32,
 }
 
+/// The process that is walked.
+const TGID: u32 = 7;
+
 pub(crate) fn walk_over<M: Memory>(
     mem: &M,
     process: &ProcessEntry,
@@ -411,7 +415,16 @@ pub(crate) fn walk_over<M: Memory>(
 ) -> Walked {
     let mut frames = Box::new([Frame::default(); MAX_FRAMES]);
     let mut walk = Walk::NEW;
-    let hash = walk::run(mem, process, fsbase, &mut walk, cache, &mut frames, None);
+    let hash = walk::run(
+        mem,
+        process,
+        TGID,
+        fsbase,
+        &mut walk,
+        cache,
+        &mut frames,
+        None,
+    );
     Walked {
         status: WalkStatus::from_u8(walk.status as u8),
         frames: frames[..walk.depth as usize].to_vec(),

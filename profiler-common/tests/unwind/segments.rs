@@ -249,6 +249,7 @@ impl Thread {
         walk::run(
             &target.space,
             &target.process,
+            1,
             target.fsbase,
             &mut walked,
             &mut cache,

@@ -28,6 +28,12 @@ impl Counters {
         self.values[counter as usize] += amount;
     }
 
+    /// Takes off what turned out to be none.
+    pub fn take_off(&mut self, counter: Counter, amount: u64) {
+        let value = &mut self.values[counter as usize];
+        *value = value.saturating_sub(amount);
+    }
+
     /// Those of a class that are not 0.
     pub fn of_class(&self, class: Class) -> impl Iterator<Item = (Counter, u64)> + '_ {
         Counter::ALL

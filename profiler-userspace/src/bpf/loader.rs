@@ -134,10 +134,18 @@ pub struct LoadOptions {
     pub ring_bytes: u32,
     /// Threads that can be tracked.
     pub threads: u32,
+    /// Processes that can be targets.
+    pub processes: u32,
     /// Unwind native frames.
     pub native: bool,
     /// Take the kernel's frames.
     pub kernel: bool,
+    /// What a target makes is a target, too.
+    pub follow_children: bool,
+    /// Every process that executes a program may be a target.
+    pub watch_exec: bool,
+    /// Sample processes that are no targets, too, by their commands.
+    pub others: bool,
 }
 
 impl Default for LoadOptions {
@@ -148,8 +156,12 @@ impl Default for LoadOptions {
             waker_min_ns: u64::MAX,
             ring_bytes: 4 << 20,
             threads: 16_384,
+            processes: 1024,
             native: false,
             kernel: false,
+            follow_children: false,
+            watch_exec: false,
+            others: false,
         }
     }
 }
@@ -220,6 +232,13 @@ impl Prepared {
             .override_global("INODE_MODE", &kernel.inode_mode, true)
             .override_global("INODE_SUPER", &kernel.inode_super, true)
             .override_global("SUPER_MAGIC", &kernel.super_magic, true)
+            .override_global("TASK_LEADER", &kernel.task_leader, true)
+            .override_global("TASK_COMM", &kernel.task_comm, true)
+            .override_global("TASK_SIGNAL", &kernel.task_signal, true)
+            .override_global("SIGNAL_LIVE", &kernel.signal_live, true)
+            .override_global("FOLLOW_CHILDREN", &u32::from(options.follow_children), true)
+            .override_global("WATCH_EXEC", &u32::from(options.watch_exec), true)
+            .override_global("OTHERS", &u32::from(options.others), true)
             .override_global("STACK_BYTES", &u64::from(kernel.stack_bytes), true)
             .override_global("WAKER_MIN_NS", &options.waker_min_ns, true)
             .override_global("NATIVE", &u32::from(options.native), true)
@@ -228,6 +247,7 @@ impl Prepared {
             .override_global("RING_WAKE_BYTES", &wake, true)
             .override_global("TRACK_THREADS", &track, true)
             .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("PROCESSES", options.processes)
             .map_max_entries("THREADS", threads)
             .map_max_entries("SCRATCH", slots)
             .map_max_entries("NATIVE_SCRATCH", native_slots)
@@ -478,12 +498,63 @@ impl Programs {
         map.insert(tgid, entry, 0).map_err(map_error("PROCESSES"))
     }
 
+    /// Makes a process a target that is none. Returns whether it was none until then: the kernel may
+    /// have found one by itself, at any time.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`].
+    pub fn add_process(&mut self, tgid: u32, entry: &ProcessEntry) -> Result<bool, LoadError> {
+        /// `BPF_NOEXIST`, `include/uapi/linux/bpf.h`.
+        const ONLY_NEW: u64 = 1;
+        let map = self
+            .ebpf
+            .map_mut("PROCESSES")
+            .ok_or(LoadError::Missing("PROCESSES"))?;
+        let mut map: HashMap<_, u32, ProcessEntry> =
+            HashMap::try_from(map).map_err(map_error("PROCESSES"))?;
+        match map.insert(tgid, entry, ONLY_NEW) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                Ok(false)
+            }
+            result => result.map(|()| true).map_err(map_error("PROCESSES")),
+        }
+    }
+
+    /// A process is no target any more.
+    pub fn remove_process(&mut self, tgid: u32) {
+        let Some(map) = self.ebpf.map_mut("PROCESSES") else {
+            return;
+        };
+        if let Ok(mut map) = HashMap::<_, u32, ProcessEntry>::try_from(map) {
+            // One that came to its end was taken out already.
+            let _gone = map.remove(&tgid);
+        }
+    }
+
+    /// A thread is tracked no more.
+    pub fn forget_thread(&mut self, tid: u32) {
+        let Some(map) = self.ebpf.map_mut("THREADS") else {
+            return;
+        };
+        if let Ok(mut map) = HashMap::<_, u32, ThreadEntry>::try_from(map) {
+            let _gone = map.remove(&tid);
+        }
+    }
+
+    /// What the kernel has of a process.
+    #[must_use]
+    pub fn process(&self, tgid: u32) -> Option<ProcessEntry> {
+        let map = self.ebpf.map("PROCESSES")?;
+        let map: HashMap<_, u32, ProcessEntry> = HashMap::try_from(map).ok()?;
+        map.get(&tgid, 0).ok()
+    }
+
     /// The generation of a process, as the kernel has it.
     #[must_use]
     pub fn process_generation(&self, tgid: u32) -> Option<u32> {
-        let map = self.ebpf.map("PROCESSES")?;
-        let map: HashMap<_, u32, ProcessEntry> = HashMap::try_from(map).ok()?;
-        map.get(&tgid, 0).ok().map(|entry| entry.generation)
+        self.process(tgid).map(|entry| entry.generation)
     }
 
     fn threads_map(&self) -> Result<HashMap<&MapData, u32, ThreadEntry>, LoadError> {

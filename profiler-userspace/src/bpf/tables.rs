@@ -18,7 +18,7 @@ const MAP_TYPE_ARRAY: u32 = 2;
 const TABLE_FLAGS: u32 = 1 << 10 | 1 << 12;
 const PAGE: usize = 4096;
 /// Tables that are put into the kernel together.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 128;
 
 /// The number of a table in the kernel; 0 is none.
 pub type TableNumber = u32;
@@ -52,6 +52,8 @@ pub struct KernelTables {
     free: Vec<TableNumber>,
     next: TableNumber,
     loaded: HashMap<TableNumber, Loaded>,
+    /// Bytes of all that are loaded.
+    bytes: usize,
     most_bytes: usize,
 }
 
@@ -120,6 +122,7 @@ impl KernelTables {
             free: Vec::new(),
             next: 1,
             loaded: HashMap::new(),
+            bytes: 0,
             most_bytes,
         })
     }
@@ -141,11 +144,19 @@ impl KernelTables {
     /// Bytes that all tables take, and rules.
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
-        (self.bytes(), self.numbers.len())
+        (self.bytes, self.numbers.len())
     }
 
-    fn bytes(&self) -> usize {
-        self.loaded.values().map(|table| table.bytes).sum()
+    /// Tables that there are, and how many there can be.
+    #[must_use]
+    pub fn room(&self) -> (usize, usize) {
+        (self.loaded.len(), self.slots as usize)
+    }
+
+    /// Whether something waits for [`KernelTables::flush`].
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// The same tables for an unwind of ours.
@@ -176,7 +187,7 @@ impl KernelTables {
         &mut self,
         words: impl ExactSizeIterator<Item = u32>,
     ) -> Result<TableNumber, TablesError> {
-        if self.bytes() + words.len() * size_of::<u32>() > self.most_bytes {
+        if self.bytes + words.len() * size_of::<u32>() > self.most_bytes {
             return Err(TablesError::Full);
         }
         let number = match self.free.pop() {
@@ -205,14 +216,18 @@ impl KernelTables {
         words: impl ExactSizeIterator<Item = u32>,
     ) -> Result<(), TablesError> {
         let (map, bytes) = Self::filled(words)?;
-        self.loaded.insert(number, Loaded { map, bytes });
+        self.bytes += bytes;
+        if let Some(old) = self.loaded.insert(number, Loaded { map, bytes }) {
+            self.bytes -= old.bytes;
+        }
         self.waiting.insert(number);
         Ok(())
     }
 
     /// Takes a table out at the next [`KernelTables::flush`].
     pub fn remove(&mut self, number: TableNumber) {
-        if self.loaded.remove(&number).is_some() {
+        if let Some(old) = self.loaded.remove(&number) {
+            self.bytes -= old.bytes;
             self.waiting.insert(number);
             self.free.push(number);
         }

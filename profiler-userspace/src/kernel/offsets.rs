@@ -50,6 +50,14 @@ pub struct KernelOffsets {
     pub inode_super: u32,
     /// `super_block.s_magic`.
     pub super_magic: u32,
+    /// `task_struct.group_leader`.
+    pub task_leader: u32,
+    /// `task_struct.comm`.
+    pub task_comm: u32,
+    /// `task_struct.signal`.
+    pub task_signal: u32,
+    /// `signal_struct.live`.
+    pub signal_live: u32,
     /// Bytes of a thread's kernel stack.
     pub stack_bytes: u32,
     /// Where `sched_switch` passes what.
@@ -97,6 +105,10 @@ impl KernelOffsets {
             inode_mode: btf.offset_of("inode", &["i_mode"])?,
             inode_super: btf.offset_of("inode", &["i_sb"])?,
             super_magic: btf.offset_of("super_block", &["s_magic"])?,
+            task_leader: btf.offset_of("task_struct", &["group_leader"])?,
+            task_comm: btf.offset_of("task_struct", &["comm"])?,
+            task_signal: btf.offset_of("task_struct", &["signal"])?,
+            signal_live: btf.offset_of("signal_struct", &["live"])?,
             stack_bytes: STACK_BYTES,
             switch,
         })
