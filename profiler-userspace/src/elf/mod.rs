@@ -146,23 +146,13 @@ impl<'data> Elf<'data> {
     /// The load bias, given one mapping of this file: what the loader added to the addresses.
     #[must_use]
     pub fn load_bias(&self, map_start: u64, map_offset: u64) -> Option<u64> {
-        const PAGE: u64 = 4096;
-        self.loads()
-            .filter(|load| {
-                let first = load.offset & !(PAGE - 1);
-                let behind = (load.offset + load.file_size).next_multiple_of(PAGE);
-                (first..behind.max(first + PAGE)).contains(&map_offset)
-            })
-            // The last page of a segment is the next one's first, in the file, where a linker has
-            // packed them: the mapping that begins there is the next one's.
-            .max_by_key(|load| load.offset)
-            .map(|load| {
-                let address = load
-                    .address
-                    .wrapping_sub(load.offset)
-                    .wrapping_add(map_offset);
-                map_start.wrapping_sub(address)
-            })
+        bias(self.loads(), map_start, map_offset)
+    }
+
+    /// What the file wants loaded, to be kept without the file.
+    #[must_use]
+    pub fn load_map(&self) -> LoadMap {
+        LoadMap(self.loads().collect())
     }
 
     /// Bytes of the file that are loaded at `address`, at most `len`.
@@ -191,6 +181,39 @@ impl<'data> Elf<'data> {
     }
 }
 
+/// What a file wants loaded where.
+#[derive(Clone, Debug)]
+pub struct LoadMap(Vec<Load>);
+
+impl LoadMap {
+    /// As [`Elf::load_bias`].
+    #[must_use]
+    pub fn load_bias(&self, map_start: u64, map_offset: u64) -> Option<u64> {
+        bias(self.0.iter().copied(), map_start, map_offset)
+    }
+}
+
+fn bias(loads: impl Iterator<Item = Load>, map_start: u64, map_offset: u64) -> Option<u64> {
+    const PAGE: u64 = 4096;
+    loads
+        .filter(|load| {
+            let first = load.offset & !(PAGE - 1);
+            let behind = (load.offset + load.file_size).next_multiple_of(PAGE);
+            (first..behind.max(first + PAGE)).contains(&map_offset)
+        })
+        // The last page of a segment is the next one's first, in the file, where a linker has
+        // packed them: the mapping that begins there is the next one's.
+        .max_by_key(|load| load.offset)
+        .map(|load| {
+            let address = load
+                .address
+                .wrapping_sub(load.offset)
+                .wrapping_add(map_offset);
+            map_start.wrapping_sub(address)
+        })
+}
+
+#[derive(Clone, Copy, Debug)]
 struct Load {
     address: u64,
     offset: u64,

@@ -156,6 +156,7 @@ pub fn of_located(pid: u32, located: Located) -> Result<Python, InspectError> {
         code_count,
         tstate,
         layout: layout.walk,
+        names: layout.names(),
         mappings: MappingsRef::default(),
         gil: GilLayout {
             at: gil_at,

@@ -1,9 +1,9 @@
 //! What userspace knows of one CPython build, beyond what the walk in the kernel needs.
 
-use profiler_common::layout::{GilLayout, WalkLayout};
+use profiler_common::layout::{GilLayout, NONE, NameLayout, WalkLayout};
 use profiler_common::lines::LineTable;
 
-use super::objects::ObjectLayout;
+use super::objects::{ObjectLayout, STR_COMPACT};
 
 /// All offsets of one build, in bytes from the start of their structure.
 #[derive(Clone, Debug)]
@@ -35,6 +35,55 @@ pub struct PythonLayout {
     /// How lines are stored.
     pub lines: LineTable,
 }
+
+impl PythonLayout {
+    /// What the kernel sends of code objects; nothing where an offset is too large for that.
+    #[must_use]
+    pub fn names(&self) -> NameLayout {
+        self.checked_names().unwrap_or(NameLayout::EMPTY)
+    }
+
+    fn checked_names(&self) -> Option<NameLayout> {
+        let small = |offset: u64| u16::try_from(offset).ok().filter(|offset| *offset != NONE);
+        let code_qualname = match self.code_qualname {
+            Some(offset) => small(offset)?,
+            None => NONE,
+        };
+        let walk = &self.walk;
+        let pointers = [
+            walk.code_filename,
+            walk.code_name,
+            walk.code_line_table,
+            walk.code_first_line,
+            code_qualname,
+        ];
+        let last = pointers
+            .into_iter()
+            .filter(|offset| *offset != NONE)
+            .max()?;
+        let code_bytes = last
+            .checked_add(8)
+            .filter(|bytes| *bytes <= CODE_BYTES_MAX)?;
+        let objects = &self.objects;
+        Some(NameLayout {
+            code_bytes,
+            code_qualname,
+            ob_type: small(objects.ob_type)?,
+            type_flags: small(objects.type_flags)?,
+            str_length: small(objects.str_length)?,
+            str_head: small(objects.str_compact_size.max(objects.str_ascii_size))?
+                .checked_add(8)?,
+            str_state: small(objects.str_state)?,
+            str_compact: STR_COMPACT,
+            bytes_size: small(objects.bytes_size)?,
+            bytes_head: small(objects.bytes_data)?,
+            pad: [0; 2],
+        })
+    }
+}
+
+/// Bytes of a code object that are sent at most.
+const CODE_BYTES_MAX: u16 = 1024;
 
 /// Where an interpreter counts its code objects, see
 /// [`code_count`](profiler_common::layout::ProcessEntry::code_count).

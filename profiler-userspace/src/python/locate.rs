@@ -1,7 +1,7 @@
 //! Finds CPython in a process: the module that contains it, its version, and `_PyRuntime`, by
 //! symbol, by section, and then by search.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use profiler_common::mem::Memory;
@@ -10,8 +10,9 @@ use super::debug_offsets;
 use super::layout::PythonLayout;
 use super::tables;
 use super::version::Version;
-use crate::elf::{Elf, ElfImage};
+use crate::elf::{Elf, ElfImage, LoadMap};
 use crate::process::RemoteMemory;
+use crate::process::file_key::FileKey;
 use crate::process::maps::{self, Mapping};
 
 /// How `_PyRuntime` was found.
@@ -43,6 +44,8 @@ pub struct Located {
     pub module: PathBuf,
     /// The module as we can open it.
     pub host_path: PathBuf,
+    /// Which file that is.
+    pub key: Option<FileKey>,
     /// What the loader added to the module's addresses.
     pub load_bias: u64,
     /// Address of `PyCode_Type`, where the module has the symbol.
@@ -55,6 +58,8 @@ struct Module {
     path: PathBuf,
     host_path: PathBuf,
     mapping: Mapping,
+    /// Which file it is; `None` where it cannot be looked at.
+    key: Option<FileKey>,
 }
 
 /// The modules of a process, those that look like Python first.
@@ -64,10 +69,14 @@ fn modules(pid: u32, maps: &[Mapping]) -> Vec<Module> {
         .iter()
         .filter(|mapping| mapping.executable && mapping.inode != 0)
         .filter(|mapping| seen.insert((mapping.inode, mapping.path.clone())))
-        .map(|mapping| Module {
-            path: mapping.path.clone(),
-            host_path: maps::host_path(pid, mapping),
-            mapping: mapping.clone(),
+        .map(|mapping| {
+            let host_path = maps::host_path(pid, mapping);
+            Module {
+                path: mapping.path.clone(),
+                key: FileKey::of(&host_path).ok(),
+                host_path,
+                mapping: mapping.clone(),
+            }
         })
         .collect();
     found.sort_by_key(|module| !base_name(&module.path).contains("python"));
@@ -151,12 +160,81 @@ pub enum LocateError {
     },
 }
 
+/// What is known of a file, for every process that maps it.
+#[derive(Clone, Debug)]
+enum Known {
+    /// No process that maps it has its CPython from there.
+    NotPython,
+    /// It contains CPython.
+    Python(Facts),
+}
+
+/// A file that contains CPython. Addresses are the file's own.
+#[derive(Clone, Debug)]
+struct Facts {
+    runtime: u64,
+    strategy: Strategy,
+    version: Version,
+    code_type: Option<u64>,
+    loads: LoadMap,
+}
+
+impl Facts {
+    fn in_module(&self, module: &Module) -> Option<Located> {
+        let mapping = &module.mapping;
+        let bias = self.loads.load_bias(mapping.start, mapping.offset)?;
+        Some(Located {
+            runtime: self.runtime.wrapping_add(bias),
+            strategy: self.strategy,
+            version: self.version,
+            module: module.path.clone(),
+            host_path: module.host_path.clone(),
+            key: module.key,
+            load_bias: bias,
+            code_type: self.code_type.map(|address| address.wrapping_add(bias)),
+        })
+    }
+}
+
+/// Files that were looked at, whatever they are: none is looked at twice.
+#[derive(Debug, Default)]
+pub struct KnownFiles {
+    files: HashMap<FileKey, Known>,
+}
+
+impl KnownFiles {
+    fn of(&self, module: &Module) -> Option<&Known> {
+        self.files.get(module.key.as_ref()?)
+    }
+
+    fn insert(&mut self, module: &Module, known: Known) {
+        if let Some(key) = module.key {
+            if self.files.len() >= MOST_FILES {
+                // None of them is lost for good: those that are still in use are looked at again.
+                self.files.clear();
+            }
+            self.files.insert(key, known);
+        }
+    }
+}
+
+/// Files that are remembered at most.
+const MOST_FILES: usize = 1 << 16;
+
 /// Finds CPython in process `pid`.
 ///
 /// # Errors
 /// See [`LocateError`].
 pub fn locate(pid: u32) -> Result<Located, LocateError> {
-    locate_by(pid, &Strategy::ALL)
+    locate_among(pid, &mut KnownFiles::default())
+}
+
+/// As [`locate`], with what is known of files.
+///
+/// # Errors
+/// See [`LocateError`].
+pub fn locate_among(pid: u32, known: &mut KnownFiles) -> Result<Located, LocateError> {
+    find(pid, &Strategy::ALL, known)
 }
 
 /// As [`locate`], with the given strategies only, in their order.
@@ -164,11 +242,24 @@ pub fn locate(pid: u32) -> Result<Located, LocateError> {
 /// # Errors
 /// See [`LocateError`].
 pub fn locate_by(pid: u32, strategies: &[Strategy]) -> Result<Located, LocateError> {
+    find(pid, strategies, &mut KnownFiles::default())
+}
+
+fn find(pid: u32, strategies: &[Strategy], known: &mut KnownFiles) -> Result<Located, LocateError> {
     let maps = maps::of_process(pid).map_err(|source| LocateError::Maps { pid, source })?;
-    let modules = modules(pid, &maps);
+    let mut modules = modules(pid, &maps);
+    for module in &modules {
+        if let Some(Known::Python(facts)) = known.of(module)
+            && let Some(located) = facts.in_module(module)
+        {
+            return Ok(located);
+        }
+    }
+    modules.retain(|module| !matches!(known.of(module), Some(Known::NotPython)));
     for strategy in strategies {
         for module in &modules {
-            if let Some(located) = in_module(pid, module, *strategy)? {
+            if let Some((located, facts)) = in_module(pid, module, *strategy)? {
+                known.insert(module, Known::Python(facts));
                 return Ok(located);
             }
         }
@@ -179,6 +270,9 @@ pub fn locate_by(pid: u32, strategies: &[Strategy]) -> Result<Located, LocateErr
             return Err(LocateError::Unsupported { pid, version });
         }
     }
+    for module in modules.iter().filter(|module| never_is_python(module)) {
+        known.insert(module, Known::NotPython);
+    }
     let executable = crate::process::proc_file::executable(pid).map_or_else(
         |_| "no executable".to_owned(),
         |path| path.display().to_string(),
@@ -186,11 +280,23 @@ pub fn locate_by(pid: u32, strategies: &[Strategy]) -> Result<Located, LocateErr
     Err(LocateError::NotPython { pid, executable })
 }
 
+/// Whether a file in which nothing was found is none that a search may find something in later, when
+/// its interpreter has begun.
+fn never_is_python(module: &Module) -> bool {
+    let Ok(image) = ElfImage::open(&module.host_path) else {
+        return true;
+    };
+    let says_version = image
+        .parse()
+        .is_ok_and(|elf| version_in_strings(&elf).is_some());
+    !says_version && !base_name(&module.path).contains("python")
+}
+
 fn in_module(
     pid: u32,
     module: &Module,
     strategy: Strategy,
-) -> Result<Option<Located>, LocateError> {
+) -> Result<Option<(Located, Facts)>, LocateError> {
     // A file that cannot be opened or is no ELF file cannot hold a runtime that we can find.
     let Ok(image) = ElfImage::open(&module.host_path) else {
         return Ok(None);
@@ -234,17 +340,14 @@ fn in_module(
     if !version.is_supported() {
         return Err(LocateError::Unsupported { pid, version });
     }
-    Ok(Some(Located {
-        runtime,
+    let facts = Facts {
+        runtime: runtime.wrapping_sub(bias),
         strategy,
         version,
-        module: module.path.clone(),
-        host_path: module.host_path.clone(),
-        load_bias: bias,
-        code_type: elf
-            .symbol("PyCode_Type")
-            .map(|symbol| symbol.address.wrapping_add(bias)),
-    }))
+        code_type: elf.symbol("PyCode_Type").map(|symbol| symbol.address),
+        loads: elf.load_map(),
+    };
+    Ok(facts.in_module(module).map(|located| (located, facts)))
 }
 
 fn is_executable(pid: u32, module: &Module) -> bool {

@@ -12,6 +12,7 @@ mod text;
 use profiler_common::mem::{Fault, Memory};
 
 pub(crate) use items::ItemTable;
+pub(crate) use text::STR_COMPACT;
 pub(crate) use text::read_int;
 pub use text::{read_bytes, read_str};
 

@@ -6,6 +6,9 @@ use super::{ObjectError, ObjectLayout, flags, flags_of_type, read_vec, require, 
 
 /// Bytes read of a string's head at most: enough for its type, length and state.
 const STR_HEAD_BYTES: usize = 64;
+/// In `state`: the characters follow the head.
+pub(crate) const STR_COMPACT: u16 = 1 << 5;
+
 /// A string's head, whose parts are not checked yet.
 struct StrHead {
     ob_type: u64,
@@ -36,7 +39,7 @@ impl StrHead {
             ob_type: word(&block, layout.ob_type as usize),
             length: word(&block, layout.str_length as usize),
             kind: (state >> 2) as u32 & 7,
-            compact: state & (1 << 5) != 0,
+            compact: state & u64::from(STR_COMPACT) != 0,
             ascii: state & (1 << 6) != 0,
         })
     }
