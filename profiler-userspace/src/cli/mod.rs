@@ -1,9 +1,11 @@
 //! The command line: what was typed ([`args`]), and what it does.
 
 pub mod args;
+mod choice;
+mod default_path;
 pub mod doctor;
 pub mod record;
-mod report;
+pub mod report;
 mod say;
 mod summary;
 

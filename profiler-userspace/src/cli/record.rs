@@ -1,14 +1,17 @@
 //! `pyscry record`: checks, records, writes, and says what came of it.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{Format, NativeArg, RecordArgs};
+use super::args::{Args, Format, NativeArg, RecordArgs};
+use super::choice::{self, ChoiceError};
+use super::default_path::default_path;
 use super::say;
 use super::summary::{describe, summary};
 use crate::bpf::LoadError;
@@ -18,28 +21,38 @@ use crate::output::flamegraph::{self, Subject};
 use crate::output::{folded, text::one_line};
 use crate::privilege;
 use crate::record::options::{Sampling, Waits};
+use crate::record::processes::Processes;
 use crate::record::session::Progress;
-use crate::record::target::Target;
 use crate::record::{
     Mode, NativeFrames, RecordError, RecordOptions, Recording, Show, TargetChoice, record,
 };
+
+/// Exit code of options that make no sense, as the parser has it.
+const USAGE: u8 = 2;
 
 /// Runs the subcommand. The exit code is that of a launched program that ended by itself.
 ///
 /// # Errors
 /// One line that says what is wrong and, where something helps, what.
 pub fn main(args: &RecordArgs) -> anyhow::Result<ExitCode> {
-    let options = options(args)?;
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(error) => return Ok(usage(error)),
+    };
     if IS_STALE {
         say::message("pyscry: the embedded BPF object is older than its sources: cargo xtask ebpf");
     }
     check_privileges()?;
-    let path = args.output.clone().unwrap_or_else(|| default_path(args));
+    let path = args
+        .output
+        .clone()
+        .unwrap_or_else(|| default_path(&options.target, args.format.extension()));
     let mut file = OutputFile::open(&path)?;
     let bar = Bar::new(args);
+    let choice = options.target.clone();
     let result = record(
         options,
-        |target| bar.announce(args, target),
+        |processes| bar.announce(args, &choice, processes),
         |progress| bar.update(progress),
     );
     bar.finish();
@@ -58,12 +71,9 @@ pub fn main(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn options(args: &RecordArgs) -> anyhow::Result<RecordOptions> {
-    let target = match (args.pid, args.program.is_empty()) {
-        (Some(pid), _) => TargetChoice::Pid(pid),
-        (None, false) => TargetChoice::Launch(args.program.clone()),
-        (None, true) => bail!("say what to record: --pid PID, or -- PROGRAM [ARGUMENTS]"),
-    };
+fn options(args: &RecordArgs) -> Result<RecordOptions, ChoiceError> {
+    let target = choice::target(args)?;
+    let groups = choice::groups(args, &target)?;
     let sampling = Sampling {
         rate: args.rate,
         per_thread_events: args.per_thread_events,
@@ -82,7 +92,7 @@ fn options(args: &RecordArgs) -> anyhow::Result<RecordOptions> {
         },
         only_gil: args.gil,
         duration: args.duration,
-        threads: args.threads,
+        groups,
         native: match args.native {
             None => NativeFrames::None,
             Some(NativeArg::Folded) => NativeFrames::Folded,
@@ -91,6 +101,14 @@ fn options(args: &RecordArgs) -> anyhow::Result<RecordOptions> {
         kernel: (args.kernel || args.native.is_some()) && !args.no_kernel,
         tell: say::message,
     })
+}
+
+/// Says what options make no sense together, as the parser says what makes none by itself.
+fn usage(error: ChoiceError) -> ExitCode {
+    let error = Args::command().error(ErrorKind::ArgumentConflict, error);
+    // Nobody hears it where nothing can be written.
+    let _unheard = error.print();
+    ExitCode::from(USAGE)
 }
 
 fn check_privileges() -> anyhow::Result<()> {
@@ -121,20 +139,6 @@ fn explain(error: RecordError) -> anyhow::Error {
     }
 }
 
-/// `PROGRAM-or-PID-TIME.svg`, as py-spy names it.
-fn default_path(args: &RecordArgs) -> PathBuf {
-    let what = match (args.pid, args.program.first()) {
-        (Some(pid), _) => pid.to_string(),
-        (None, Some(program)) => Path::new(program).file_name().map_or_else(
-            || "program".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        ),
-        (None, None) => "pyscry".to_owned(),
-    };
-    let time = jiff::Zoned::now().strftime("%Y-%m-%dT%H-%M-%S%z");
-    PathBuf::from(format!("{what}-{time}.{}", args.format.extension()))
-}
-
 /// A bar on a terminal, a line elsewhere.
 struct Bar {
     bar: Option<ProgressBar>,
@@ -160,10 +164,21 @@ impl Bar {
         }
     }
 
-    fn announce(&self, args: &RecordArgs, target: &Target) {
-        let what = match target.python() {
-            Some(python) => format!("process {} (Python {})", target.pid, python.version),
-            None => format!("process {}", target.pid),
+    fn announce(&self, args: &RecordArgs, choice: &TargetChoice, processes: &Processes) {
+        let pythons = processes
+            .live()
+            .filter_map(|process| process.target.python());
+        let what = match processes.live().next() {
+            _ if choice.can_be_many() => {
+                let count = pythons.count();
+                let processes = if count == 1 { "Python" } else { "Pythons" };
+                format!("{choice} ({count} {processes} now)")
+            }
+            Some(only) => match only.target.python() {
+                Some(python) => format!("process {} (Python {})", python.pid, python.version),
+                None => format!("process {}", only.target.pid),
+            },
+            None => choice.to_string(),
         };
         let how = match (args.wall, args.off_cpu) {
             (true, _) => format!("all time, {} samples a second of it on the CPUs", args.rate),
@@ -172,6 +187,8 @@ impl Bar {
         };
         let long = match self.duration {
             Some(duration) => format!("for {} s", duration.as_secs_f64()),
+            None if choice.is_host_wide() => "until Control-C".to_owned(),
+            None if choice.can_be_many() => "until they end or Control-C".to_owned(),
             None => "until it ends or Control-C".to_owned(),
         };
         match &self.bar {
@@ -212,9 +229,12 @@ fn write(args: &RecordArgs, recording: &Recording, file: &mut OutputFile) -> any
         only_gil: args.gil,
         wakers: args.wakers,
     };
-    let lines = collector
-        .profile
-        .folded(&collector.stacks, show, |tid| recording.names.get(tid));
+    let lines = collector.profile.folded(
+        &collector.stacks,
+        show,
+        |key| recording.root(key),
+        |tid| recording.names.get(tid).map(str::to_owned),
+    );
     match args.format {
         Format::Raw => file.write(folded::to_text(&lines).as_bytes())?,
         Format::Flamegraph => {

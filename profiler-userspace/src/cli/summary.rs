@@ -6,6 +6,7 @@ use std::path::Path;
 use profiler_common::counter::{Class, Counter};
 
 use super::args::{Format, RecordArgs};
+use super::report::processes::{self, ProcessLine};
 use super::report::{gil, seconds, times, waits};
 use crate::output::text::one_line;
 use crate::record::{Recording, Stopped};
@@ -22,14 +23,51 @@ fn short(command: &str) -> String {
 }
 
 pub(super) fn describe(recording: &Recording) -> String {
-    let version = recording
+    let Some(single) = &recording.single else {
+        return match recording.processes.count() {
+            1 => "1 process".to_owned(),
+            count => format!("{count} processes"),
+        };
+    };
+    let version = single
         .version
         .map_or_else(String::new, |version| format!(", Python {version}"));
     format!(
         "process {} ({}){version}",
-        recording.pid,
-        short(&recording.command)
+        single.pid,
+        short(&single.command)
     )
+}
+
+/// The table of processes, where there can be several.
+fn processes(recording: &Recording) -> String {
+    if recording.single.is_some() {
+        return String::new();
+    }
+    let profile = &recording.collector.profile;
+    let lines: Vec<ProcessLine> = recording
+        .processes
+        .all()
+        .map(|(id, known)| {
+            let identity = &known.identity;
+            ProcessLine {
+                pid: identity.pid,
+                inner_pid: identity.inner_pid,
+                container: identity.container.clone(),
+                cgroup: identity.cgroup.clone(),
+                user: identity.user.to_string(),
+                python: known.version,
+                weight: profile.total_of(id),
+                running: known.running,
+                command: match identity.command.as_str() {
+                    "" => identity.comm.clone(),
+                    command => command.to_owned(),
+                },
+            }
+        })
+        .filter(|line| line.weight != 0)
+        .collect();
+    processes::lines(&lines)
 }
 
 /// What is said at the end.
@@ -54,6 +92,7 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
         describe(recording),
         recording.elapsed.as_secs_f64()
     );
+    text.push_str(&processes(recording));
     let lost = counters.get(Counter::SamplesLost) + counters.get(Counter::OffCpuLost);
     let truncated = counters.get(Counter::Truncated);
     if recording.mode.has_waits() {
@@ -63,7 +102,7 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
             counters.get(Counter::OffCpuStretches),
             seconds(total),
         );
-        text.push_str(&times::lines(recording, args.threads));
+        text.push_str(&times::lines(recording, args.keeps_threads()));
         let short = counters.get(Counter::OffCpuShort);
         if short != 0 {
             let _infallible = writeln!(
@@ -124,7 +163,11 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
     for note in &recording.notes {
         let _infallible = writeln!(text, "Note: {note}.");
     }
-    if let Some(error) = &recording.not_ready {
+    if let Some(error) = recording
+        .single
+        .as_ref()
+        .and_then(|single| single.not_ready.as_ref())
+    {
         let _infallible = writeln!(text, "No Python names: {error}.");
     }
     let what = match args.format {

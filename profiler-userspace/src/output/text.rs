@@ -8,6 +8,11 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
+/// What separates frames and lines in the folded format cannot be part of a name.
+pub(crate) fn clean(text: &str) -> String {
+    one_line(text).replace(';', ":")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

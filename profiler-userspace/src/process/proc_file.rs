@@ -21,6 +21,23 @@ pub fn threads(pid: u32) -> io::Result<Vec<u32>> {
     Ok(tids)
 }
 
+/// Numbers of all processes.
+#[must_use]
+pub fn processes() -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let number =
+        |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    entries.filter_map(number).collect()
+}
+
+/// Whether there is a process of a number.
+#[must_use]
+pub fn exists(pid: u32) -> bool {
+    std::fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+}
+
 /// State letter of a thread (`R`, `S`, `D`, `T`, …), from `/proc/PID/task/TID/stat`.
 #[must_use]
 pub fn thread_state(pid: u32, tid: u32) -> Option<char> {

@@ -1,6 +1,7 @@
 //! CPU quotas of control groups, and how often they held a process up: both versions of control
 //! groups (`Documentation/admin-guide/cgroup-v2.rst`, `Documentation/scheduler/sched-bwc.rst`).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,18 +52,27 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// Those of a process now; none where that cannot be told.
+    /// Those of some processes now; none where that cannot be told.
     #[must_use]
-    pub fn of(pid: u32) -> Self {
+    pub fn of_all(pids: impl Iterator<Item = u32>) -> Self {
         let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
         let mounts = read("/proc/self/mountinfo".to_owned());
-        let membership = read(format!("/proc/{pid}/cgroup"));
+        let memberships: BTreeSet<String> = pids
+            .map(|pid| read(format!("/proc/{pid}/cgroup")))
+            .collect();
+        let mut known = BTreeSet::new();
         let mut groups = Vec::new();
-        for (mount, path) in places(&mounts, &membership) {
+        let of_all = memberships
+            .iter()
+            .flat_map(|membership| places(&mounts, membership));
+        for (mount, path) in of_all {
             // A quota of each level counts.
             for level in Path::new(&path).ancestors() {
                 let name = level.to_string_lossy().into_owned();
                 let directory = mount.join(name.trim_start_matches('/'));
+                if !known.insert(directory.clone()) {
+                    continue;
+                }
                 if let Some(quota) = quota(&directory) {
                     let before = stat(&directory);
                     groups.push(Group {

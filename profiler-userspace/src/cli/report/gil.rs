@@ -7,6 +7,8 @@ use crate::record::Recording;
 use crate::record::accounts::Account;
 use crate::record::gil::{Holder, Timeline};
 
+/// Locks at most that are told of.
+const LOCKS: usize = 5;
 /// Holders and waiters at most.
 const THREADS: usize = 5;
 
@@ -21,7 +23,7 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
     let wanted = collector.waits.gils.wanted();
     let many = collector.waits.gils.count() > 1;
     if !many {
-        let wanted = wanted.first().map_or(0, |timeline| timeline.wanted_ns);
+        let wanted = wanted.first().map_or(0, |(_, timeline)| timeline.wanted_ns);
         let wanted = percent(wanted, window);
         let _infallible = match held_ns(recording) {
             Some(held) => {
@@ -36,11 +38,17 @@ pub(in crate::cli) fn lines(recording: &Recording) -> String {
             None => writeln!(text, "GIL: wanted {wanted} of the time."),
         };
     }
-    for (index, timeline) in wanted.iter().enumerate() {
+    for (index, (process, timeline)) in wanted.iter().take(LOCKS).enumerate() {
         if many {
+            let known = process.and_then(|process| recording.processes.known(process));
+            let whose = known
+                .filter(|_| recording.single.is_none())
+                .map_or_else(String::new, |known| {
+                    format!(", of process {}", known.identity.pid)
+                });
             let _infallible = writeln!(
                 text,
-                "GIL {} of {}: wanted {} of the time.",
+                "GIL {} of {}{whose}: wanted {} of the time.",
                 index + 1,
                 collector.waits.gils.count(),
                 percent(timeline.wanted_ns, window)

@@ -1,7 +1,9 @@
-//! What a recording of waits says in words: where threads waited ([`waits`]), who held the
-//! interpreter's lock ([`gil`]), and that all of the time is there ([`times`]).
+//! What a recording of waits says in words: where threads waited (`waits`), who held the
+//! interpreter's lock (`gil`), and that all of the time is there (`times`); and whose time it
+//! is, where many processes are recorded ([`processes`]).
 
 pub(super) mod gil;
+pub mod processes;
 pub(super) mod times;
 pub(super) mod waits;
 

@@ -27,7 +27,7 @@ pub(in crate::cli) fn lines(recording: &Recording, each: bool) -> String {
     let _infallible = write!(
         text,
         "Threads: {}, {} in all = {} on CPUs + {} in run queues + {} blocked",
-        accounts.len(),
+        sum(|account| 1 + account.others),
         seconds(window),
         seconds(on),
         seconds(queued),
