@@ -1,5 +1,7 @@
 //! One state of a process's executable mappings.
 
+use std::path::{Path, PathBuf};
+
 use profiler_common::unwind::Mapping;
 
 use super::module::{ModuleIndex, Modules};
@@ -21,13 +23,23 @@ pub struct Area {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressSpace {
     areas: Vec<Area>,
+    modules: Vec<ModuleIndex>,
+    /// Files that this process knows by other paths than who mapped them first.
+    aliases: Vec<(PathBuf, ModuleIndex)>,
 }
 
 impl AddressSpace {
     /// Of areas in the order of their addresses.
     #[must_use]
-    pub fn new(areas: Vec<Area>) -> Self {
-        Self { areas }
+    pub fn new(areas: Vec<Area>, aliases: Vec<(PathBuf, ModuleIndex)>) -> Self {
+        let mut modules: Vec<_> = areas.iter().filter_map(|area| area.module).collect();
+        modules.sort_unstable();
+        modules.dedup();
+        Self {
+            areas,
+            modules,
+            aliases,
+        }
     }
 
     /// The area that holds an address.
@@ -38,10 +50,23 @@ impl AddressSpace {
         (address < area.end).then_some(area)
     }
 
-    /// All areas.
+    /// All modules that are mapped, each once.
     #[must_use]
-    pub fn areas(&self) -> &[Area] {
-        &self.areas
+    pub fn modules(&self) -> &[ModuleIndex] {
+        &self.modules
+    }
+
+    /// The module that the process knows by a path.
+    #[must_use]
+    pub fn module_at(&self, path: &Path, modules: &Modules) -> Option<ModuleIndex> {
+        let alias = self.aliases.iter().find(|(alias, _)| alias == path);
+        alias.map(|(_, index)| *index).or_else(|| {
+            let is_there = |index: &&ModuleIndex| {
+                let module = modules.get(**index);
+                module.is_some_and(|module| module.path == path)
+            };
+            self.modules.iter().find(is_there).copied()
+        })
     }
 
     /// What the kernel gets.

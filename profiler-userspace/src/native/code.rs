@@ -1,24 +1,31 @@
-//! The native code of one process: what the kernel knows of it, kept up to date.
+//! The native code of all processes: what the kernel knows of it, kept up to date. Files and their
+//! tables are shared by all that map them; each process has its mappings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use profiler_common::layout::MappingsRef;
 use profiler_common::unwind::{HEADER_WORDS, Mapping, Rule};
 
-use super::address_space::{AddressSpace, Area};
-use super::module::{ModuleIndex, Modules, Source, TableState};
-use super::trampoline;
+use super::address_space::AddressSpace;
+use super::generations::Generations;
+use super::look::look;
+use super::module::{ModuleIndex, Modules, TableState};
 use super::workers::{Built, Workers};
 use crate::bpf::tables::{Flush, HostTables, KernelTables, TableNumber, TablesError};
-use crate::process::RemoteMemory;
-use crate::process::maps::{self, Mapping as ProcessMapping};
 use crate::unwind::{Rows, Table};
 
 /// Numbers of rules that are kept at hand while a table is packed, a power of two.
 const MEMO: usize = 512;
+/// States of mappings that go into the kernel together at most, so that the first of many does not
+/// wait for the last.
+const TOGETHER: usize = 256;
+/// Files that are kept open although nobody maps them and no stack names them.
+const MOST_UNUSED: usize = 4096;
+/// A process whose mappings found no room is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// What was met while tables were made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,30 +36,49 @@ pub struct NativeStats {
     pub rules_refused: u64,
     /// Files without rows.
     pub tables_missing: u64,
+    /// Times that the mappings of a process found no room.
+    pub mappings_refused: u64,
 }
 
-/// The native code of one process.
+/// One process.
+#[derive(Debug)]
+struct ProcessCode {
+    space: Arc<AddressSpace>,
+    /// The generation of mappings that its entry in the kernel names.
+    published: Option<u32>,
+    /// The one on its way.
+    coming: Option<u32>,
+    /// Modules whose tables the kernel's mappings of it do not name yet.
+    waits_for: BTreeSet<ModuleIndex>,
+    /// When there was no room for its mappings.
+    refused: Option<Instant>,
+}
+
+impl ProcessCode {
+    fn new(space: Arc<AddressSpace>) -> Self {
+        Self {
+            space,
+            published: None,
+            coming: None,
+            waits_for: BTreeSet::new(),
+            refused: None,
+        }
+    }
+}
+
+/// The native code of all processes.
 #[derive(Debug)]
 pub struct NativeCode {
-    pid: u32,
     /// All files.
     pub modules: Modules,
     tables: KernelTables,
     workers: Workers,
     pending: usize,
-    space: Arc<AddressSpace>,
-    history: BTreeMap<u32, Arc<AddressSpace>>,
-    generation: u32,
-    /// The table of its mappings, and the one before it.
-    table: Option<TableNumber>,
-    previous: Option<TableNumber>,
+    processes: HashMap<u32, ProcessCode>,
+    /// Processes of which the kernel knows something old.
+    stale: BTreeSet<u32>,
+    generations: Generations,
     stats: NativeStats,
-}
-
-/// The image of a file that is in memory only.
-fn image(pid: u32, mapping: &ProcessMapping) -> Option<Vec<u8>> {
-    let length = usize::try_from(mapping.end.checked_sub(mapping.start)?).ok()?;
-    RemoteMemory::new(pid).read_some(mapping.start, length).ok()
 }
 
 impl NativeCode {
@@ -60,93 +86,80 @@ impl NativeCode {
     ///
     /// # Errors
     /// As starting threads gives them.
-    pub fn new(pid: u32, tables: KernelTables) -> io::Result<Self> {
+    pub fn new(tables: KernelTables) -> io::Result<Self> {
         Ok(Self {
-            pid,
             modules: Modules::default(),
             tables,
             workers: Workers::start()?,
             pending: 0,
-            space: Arc::default(),
-            history: BTreeMap::new(),
-            generation: 0,
-            table: None,
-            previous: None,
+            processes: HashMap::new(),
+            stale: BTreeSet::new(),
+            generations: Generations::default(),
             stats: NativeStats::default(),
         })
     }
 
-    /// Looks what the process has mapped. Returns whether that changed: then
-    /// [`NativeCode::publish`] is due.
-    pub fn refresh(&mut self) -> bool {
+    /// Whether a process was looked at, so that it is looked at again when it maps code.
+    #[must_use]
+    pub fn follows(&self, pid: u32) -> bool {
+        self.processes.contains_key(&pid)
+    }
+
+    /// All processes that are followed.
+    pub fn followed(&self) -> impl Iterator<Item = u32> + '_ {
+        self.processes.keys().copied()
+    }
+
+    /// Whether a process that was sampled without mappings has to be looked at.
+    #[must_use]
+    pub fn is_unknown(&self, pid: u32) -> bool {
+        match self.processes.get(&pid) {
+            None => true,
+            Some(process) => process
+                .refused
+                .is_some_and(|since| since.elapsed() > TRY_AGAIN),
+        }
+    }
+
+    /// Looks what a process has mapped. If that changed, [`NativeCode::publish`] is due.
+    pub fn look(&mut self, pid: u32) {
         // A process that is gone keeps what it had.
-        let Ok(mappings) = maps::of_process(self.pid) else {
-            return false;
+        let Ok(space) = look(pid, &mut self.modules) else {
+            return;
         };
-        let areas = mappings.iter().filter(|mapping| mapping.executable);
-        let areas = areas.map(|mapping| self.area(mapping)).collect();
-        let space = AddressSpace::new(areas);
-        if space == *self.space {
-            return false;
-        }
-        self.space = Arc::new(space);
-        self.ask_for_tables();
-        self.drop_unused();
-        true
-    }
-
-    fn area(&mut self, mapping: &ProcessMapping) -> Area {
-        let module = self.module(mapping);
-        let bias = module.and_then(|index| {
-            let source = &self.modules.get(index)?.source;
-            if matches!(source, Source::Trampolines(_)) {
-                return Some(mapping.start);
+        let known = self.processes.get_mut(&pid);
+        if let Some(known) = known {
+            if *known.space == space {
+                if known.refused.take().is_some() {
+                    self.stale.insert(pid);
+                }
+                return;
             }
-            source.with_elf(|elf| elf.load_bias(mapping.start, mapping.offset))?
-        });
-        Area {
-            start: mapping.start,
-            end: mapping.end,
-            bias: bias.unwrap_or(0),
-            module: module.filter(|_| bias.is_some()),
+            let space = Arc::new(space);
+            self.modules.take(space.modules());
+            let old = std::mem::replace(&mut known.space, Arc::clone(&space));
+            known.refused = None;
+            self.modules.release(old.modules());
+            self.modules.forget(old.modules());
+            self.ask_for_tables(&space);
+        } else {
+            let space = Arc::new(space);
+            self.modules.take(space.modules());
+            self.ask_for_tables(&space);
+            self.processes.insert(pid, ProcessCode::new(space));
         }
+        self.stale.insert(pid);
     }
 
-    fn module(&mut self, mapping: &ProcessMapping) -> Option<ModuleIndex> {
-        if mapping.path == Path::new("[vdso]") {
-            return Some(self.modules.of_memory("[vdso]", image(self.pid, mapping)?));
-        }
-        if mapping.inode == 0 {
-            return self.trampolines(mapping);
-        }
-        let host = maps::host_path(self.pid, mapping);
-        let root = PathBuf::from(format!("/proc/{}/root", self.pid));
-        self.modules.of_file(&host, &mapping.path, &root).ok()
-    }
-
-    fn trampolines(&mut self, mapping: &ProcessMapping) -> Option<ModuleIndex> {
-        let mem = RemoteMemory::new(self.pid);
-        let start = mem.read_some(mapping.start, trampoline::bytes_to_tell());
-        if !start.is_ok_and(|start| trampoline::is_arena(&start)) {
-            return None;
-        }
-        image(self.pid, mapping).map(|arena| self.modules.of_trampolines(arena))
-    }
-
-    fn used(&self) -> BTreeSet<ModuleIndex> {
-        let areas = self.space.areas().iter();
-        areas.filter_map(|area| area.module).collect()
-    }
-
-    fn ask_for_tables(&mut self) {
-        for index in self.used() {
-            let Some(module) = self.modules.get(index) else {
+    fn ask_for_tables(&mut self, space: &AddressSpace) {
+        for index in space.modules() {
+            let Some(module) = self.modules.get(*index) else {
                 continue;
             };
             if module.table != TableState::Absent {
                 continue;
             }
-            let comes = self.workers.ask(index, module);
+            let comes = self.workers.ask(*index, module);
             self.pending += usize::from(comes);
             let state = if comes {
                 TableState::Pending
@@ -154,26 +167,43 @@ impl NativeCode {
                 self.stats.tables_missing += 1;
                 TableState::None
             };
-            self.modules.set_table(index, state);
+            self.modules.set_table(*index, state);
         }
     }
 
-    /// Takes out the tables of files that are mapped no more.
-    fn drop_unused(&mut self) {
-        let used = self.used();
-        let unused: Vec<_> = self
-            .modules
-            .iter()
-            .filter(|(index, module)| {
-                !used.contains(index) && matches!(module.table, TableState::Loaded(_))
-            })
-            .map(|(index, _)| index)
-            .collect();
-        for index in unused {
-            if let TableState::Loaded(number) = self.modules.set_table(index, TableState::Absent) {
-                self.tables.remove(number);
-            }
+    /// A process was made as a copy of one whose mappings the kernel knows by `mappings`. Returns
+    /// whether it knows those of the copy by the same; if not, nothing is known of it.
+    pub fn share(&mut self, pid: u32, mappings: MappingsRef) -> bool {
+        self.release(pid);
+        let Some(generation) = self.generations.share(mappings) else {
+            return false;
+        };
+        let mut process = ProcessCode::new(Arc::clone(&generation.space));
+        process.published = Some(mappings.generation);
+        process.waits_for = generation.pending.iter().copied().collect();
+        let is_built = |index: &ModuleIndex| {
+            let module = self.modules.get(*index);
+            module.is_none_or(|module| module.table != TableState::Pending)
+        };
+        if process.waits_for.iter().any(is_built) {
+            self.stale.insert(pid);
         }
+        self.modules.take(process.space.modules());
+        self.processes.insert(pid, process);
+        true
+    }
+
+    /// A process has ended, runs another program, or is of no interest.
+    pub fn release(&mut self, pid: u32) {
+        let Some(process) = self.processes.remove(&pid) else {
+            return;
+        };
+        self.stale.remove(&pid);
+        for generation in [process.published, process.coming].into_iter().flatten() {
+            self.generations.release(generation);
+        }
+        self.modules.release(process.space.modules());
+        self.modules.forget(process.space.modules());
     }
 
     /// Whether tables are still to come.
@@ -211,6 +241,11 @@ impl NativeCode {
             }
         };
         self.modules.set_table(built.module, state);
+        for (pid, process) in &self.processes {
+            if process.waits_for.contains(&built.module) {
+                self.stale.insert(*pid);
+            }
+        }
     }
 
     fn load_rows(&mut self, rows: &Rows) -> Result<TableNumber, TablesError> {
@@ -232,40 +267,166 @@ impl NativeCode {
         let mut words = Vec::with_capacity(table.words.len() + HEADER_WORDS as usize);
         words.extend([table.first_page, table.pages]);
         words.extend(table.words);
-        tables.add(words.into_iter())
+        self.add(&words)
     }
 
-    /// Gives the kernel what is mapped now. Returns what the process's entry has to say, once the
-    /// tables are in the kernel.
+    /// Adds a table. Those of files that nobody maps make room for it.
+    fn add(&mut self, words: &[u32]) -> Result<TableNumber, TablesError> {
+        loop {
+            match self.tables.add(words.iter().copied()) {
+                Err(_) if self.drop_unused_table() => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn drop_unused_table(&mut self) -> bool {
+        let Some(index) = self.modules.unused_table() else {
+            return false;
+        };
+        if let TableState::Loaded(number) = self.modules.set_table(index, TableState::Absent) {
+            self.tables.remove(number);
+        }
+        true
+    }
+
+    /// Whether the kernel knows something old of a process.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// Whether the kernel has what nobody needs. The next [`NativeCode::publish`] takes it out.
+    #[must_use]
+    pub fn has_waste(&self) -> bool {
+        self.tables.is_waiting()
+    }
+
+    /// Gives the kernel what is mapped now. Returns what the entries of processes have to say once
+    /// the tables are in the kernel; then [`NativeCode::published`] is due for each.
     ///
     /// # Errors
     /// [`TablesError`].
-    pub fn publish(&mut self) -> Result<(MappingsRef, Flush), TablesError> {
-        let mappings: Vec<_> = self.space.mappings(&self.modules).collect();
-        let words: Vec<u32> = mappings.iter().flat_map(Mapping::words).collect();
-        // Another number than the last: a sample that has begun goes on with what it knows.
-        if let Some(old) = self.previous.take() {
-            self.tables.remove(old);
+    pub fn publish(&mut self) -> Result<(Vec<(u32, MappingsRef)>, Flush), TablesError> {
+        // Copies of a process that map the same have one table.
+        let mut by_space: HashMap<*const AddressSpace, Vec<u32>> = HashMap::new();
+        while by_space.len() < TOGETHER
+            && let Some(pid) = self.stale.pop_first()
+        {
+            if let Some(process) = self.processes.get(&pid) {
+                let space = Arc::as_ptr(&process.space);
+                by_space.entry(space).or_default().push(pid);
+            }
         }
-        let table = self.tables.add(words.into_iter())?;
-        self.previous = self.table.replace(table);
+        let mut all = Vec::new();
+        for pids in by_space.into_values() {
+            self.publish_one(&pids, &mut all);
+        }
         let flush = self.tables.flush()?;
-        self.generation += 1;
-        self.history
-            .insert(self.generation, Arc::clone(&self.space));
-        let mappings = MappingsRef {
-            table,
-            count: mappings.len() as u32,
-            generation: self.generation,
-            pad: 0,
+        Ok((all, flush))
+    }
+
+    fn publish_one(&mut self, pids: &[u32], all: &mut Vec<(u32, MappingsRef)>) {
+        let first = pids.first().and_then(|pid| self.processes.get(pid));
+        let Some(space) = first.map(|process| Arc::clone(&process.space)) else {
+            return;
         };
-        Ok((mappings, flush))
+        let mappings: Vec<_> = space.mappings(&self.modules).collect();
+        let words: Vec<u32> = mappings.iter().flat_map(Mapping::words).collect();
+        let Ok(table) = self.add(&words) else {
+            // They keep what they had, if anything: what is mapped anew is not found there.
+            self.stats.mappings_refused += pids.len() as u64;
+            for pid in pids {
+                if let Some(process) = self.processes.get_mut(pid) {
+                    process.refused = Some(Instant::now());
+                }
+            }
+            return;
+        };
+        let is_to_come = |index: &&ModuleIndex| {
+            let module = self.modules.get(**index);
+            module.is_some_and(|module| module.table == TableState::Pending)
+        };
+        let pending: Vec<_> = space.modules().iter().filter(is_to_come).copied().collect();
+        self.modules.take(space.modules());
+        let users = pids.len() as u32;
+        let generation = self.generations.add(space, pending.clone(), table, users);
+        for pid in pids {
+            if let Some(process) = self.processes.get_mut(pid) {
+                process.refused = None;
+                process.waits_for = pending.iter().copied().collect();
+                if let Some(old) = process.coming.replace(generation) {
+                    self.generations.release(old);
+                }
+            }
+            let mappings = MappingsRef {
+                table,
+                count: mappings.len() as u32,
+                generation,
+                pad: 0,
+            };
+            all.push((*pid, mappings));
+        }
+    }
+
+    /// Whether a process is still to have a generation of mappings.
+    #[must_use]
+    pub fn awaits(&self, pid: u32, generation: u32) -> bool {
+        let process = self.processes.get(&pid);
+        process.is_some_and(|process| process.coming == Some(generation))
+    }
+
+    /// The process's entry names the mappings of that generation now.
+    pub fn published(&mut self, pid: u32, generation: u32) {
+        if let Some(process) = self.processes.get_mut(&pid)
+            && process
+                .coming
+                .take_if(|coming| *coming == generation)
+                .is_some()
+            && let Some(old) = process.published.replace(generation)
+        {
+            self.generations.release(old);
+        }
+    }
+
+    /// Takes out what nobody needs any more. `is_named` tells of which generations there are stacks.
+    pub fn tidy(&mut self, is_named: impl Fn(u32) -> bool) {
+        while let Some((number, table)) = self.generations.retire() {
+            self.tables.remove(table);
+            if let Some(generation) = self.generations.get(number) {
+                let space = Arc::clone(&generation.space);
+                self.modules.release(space.modules());
+                if !is_named(number) {
+                    self.generations.forget(number);
+                    self.modules.forget(space.modules());
+                }
+            }
+        }
+        while self.crowd() > 0 && self.drop_unused_table() {}
+        for index in self.modules.unused(MOST_UNUSED) {
+            if let TableState::Loaded(number) = self.modules.close(index) {
+                self.tables.remove(number);
+            }
+        }
+    }
+
+    /// How many tables have to go, so that there is room for others.
+    #[must_use]
+    pub fn crowd(&self) -> usize {
+        let (used, all) = self.tables.room();
+        // Those of processes that are gone go by themselves.
+        let used = used.saturating_sub(self.generations.retiring());
+        if used < all - all / 8 {
+            return 0;
+        }
+        used - (all - all / 4)
     }
 
     /// What was mapped in a generation.
     #[must_use]
     pub fn space(&self, generation: u32) -> Option<&AddressSpace> {
-        self.history.get(&generation).map(|space| &**space)
+        let generation = self.generations.get(generation)?;
+        Some(&generation.space)
     }
 
     /// The tables for an unwind of ours.

@@ -5,11 +5,13 @@
 //! - [`Modules`]: the files that were met, each kept open.
 //! - [`Workers`]: compile tables, beside everything else.
 //! - [`MapWatch`]: tells when a process maps code.
-//! - [`NativeCode`]: brings them together for one process.
+//! - [`NativeCode`]: brings them together for all processes.
 
 mod address_space;
 mod code;
 mod descriptors;
+mod generations;
+mod look;
 mod module;
 mod trampoline;
 mod watch;
@@ -19,5 +21,5 @@ pub use address_space::{AddressSpace, Area};
 pub use code::{NativeCode, NativeStats};
 pub use descriptors::allow_many;
 pub use module::{Module, ModuleIndex, Modules, Source, TableState};
-pub use watch::MapWatch;
+pub use watch::{MapWatch, Mapped, MappedFile};
 pub use workers::{Built, Workers};

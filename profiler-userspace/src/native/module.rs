@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use profiler_common::unwind::TABLE_PENDING;
 
@@ -39,6 +40,16 @@ impl Source {
             Self::File(image, _) => image.parse().ok().map(|elf| with(&elf)),
             Self::Memory(bytes) => Elf::of_image(bytes).ok().map(|elf| with(&elf)),
             Self::Trampolines(_) | Self::Nothing => None,
+        }
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::File(_, file) => file.metadata().map_or(0, |data| data.len()),
+            Self::Memory(bytes) | Self::Trampolines(bytes) => bytes.len() as u64,
+            Self::Nothing => 0,
         }
     }
 
@@ -78,6 +89,30 @@ pub struct Module {
     pub build_id: Option<Vec<u8>>,
     /// Its table.
     pub table: TableState,
+    /// What it is found by.
+    identities: Vec<Identity>,
+    /// States of mappings with it that the kernel has, or will.
+    users: u32,
+    /// The same with those that stacks name.
+    holders: u32,
+    /// When that changed last.
+    since: Instant,
+}
+
+impl Module {
+    fn new(path: &Path, root: &Path, source: Source, build_id: Option<Vec<u8>>) -> Self {
+        Self {
+            path: path.to_owned(),
+            root: root.to_owned(),
+            source,
+            build_id,
+            table: TableState::Absent,
+            identities: Vec::new(),
+            users: 0,
+            holders: 0,
+            since: Instant::now(),
+        }
+    }
 }
 
 /// What tells two files apart.
@@ -164,16 +199,13 @@ impl Modules {
         let identity = id
             .clone()
             .map_or_else(|| same_file.clone(), Identity::BuildId);
-        let index = self.insert(identity, || Module {
-            path: path.to_owned(),
-            root: root.to_owned(),
-            source: image.map_or(Source::Nothing, |image| {
+        let index = self.insert(identity, || {
+            let source = image.map_or(Source::Nothing, |image| {
                 Source::File(Arc::new(image), Arc::new(file))
-            }),
-            build_id: id,
-            table: TableState::Absent,
+            });
+            Module::new(path, root, source, id)
         });
-        self.by_identity.insert(same_file, index);
+        self.identify(index, same_file);
         Ok(index)
     }
 
@@ -184,23 +216,17 @@ impl Modules {
             Some(id) => Identity::BuildId(id.clone()),
             None => Identity::Memory(image.clone()),
         };
-        self.insert(identity, || Module {
-            path: PathBuf::from(name),
-            root: PathBuf::from("/"),
-            source: Source::Memory(image.into()),
-            build_id: id,
-            table: TableState::Absent,
+        self.insert(identity, || {
+            let source = Source::Memory(image.into());
+            Module::new(Path::new(name), Path::new("/"), source, id)
         })
     }
 
     /// The module of trampolines in the target's memory.
     pub fn of_trampolines(&mut self, arena: Vec<u8>) -> ModuleIndex {
-        self.insert(Identity::Memory(arena.clone()), || Module {
-            path: PathBuf::from("[trampolines]"),
-            root: PathBuf::from("/"),
-            source: Source::Trampolines(arena.into()),
-            build_id: None,
-            table: TableState::Absent,
+        self.insert(Identity::Memory(arena.clone()), || {
+            let source = Source::Trampolines(arena.into());
+            Module::new(Path::new("[trampolines]"), Path::new("/"), source, None)
         })
     }
 
@@ -210,7 +236,85 @@ impl Modules {
         }
         let index = ModuleIndex(self.all.len());
         self.all.push(module());
-        self.by_identity.insert(identity, index);
+        self.identify(index, identity);
         index
+    }
+
+    fn identify(&mut self, index: ModuleIndex, identity: Identity) {
+        if let Some(module) = self.all.get_mut(index.0)
+            && !module.identities.contains(&identity)
+        {
+            module.identities.push(identity.clone());
+        }
+        self.by_identity.insert(identity, index);
+    }
+
+    /// The kernel has mappings of these, or will.
+    pub(super) fn take(&mut self, modules: &[ModuleIndex]) {
+        for index in modules {
+            if let Some(module) = self.all.get_mut(index.0) {
+                module.users += 1;
+                module.holders += 1;
+            }
+        }
+    }
+
+    /// The kernel has those mappings no more; stacks may name them.
+    pub(super) fn release(&mut self, modules: &[ModuleIndex]) {
+        for index in modules {
+            if let Some(module) = self.all.get_mut(index.0) {
+                module.users = module.users.saturating_sub(1);
+                module.since = Instant::now();
+            }
+        }
+    }
+
+    /// No stack names what [`Modules::release`] was told of.
+    pub(super) fn forget(&mut self, modules: &[ModuleIndex]) {
+        for index in modules {
+            if let Some(module) = self.all.get_mut(index.0) {
+                module.holders = module.holders.saturating_sub(1);
+                module.since = Instant::now();
+            }
+        }
+    }
+
+    /// Of the modules that have a table and that nobody maps, the one that was mapped longest ago.
+    pub(super) fn unused_table(&self) -> Option<ModuleIndex> {
+        let unused = self.iter().filter(|(_, module)| {
+            module.users == 0 && matches!(module.table, TableState::Loaded(_))
+        });
+        let oldest = unused.min_by_key(|(_, module)| module.since);
+        oldest.map(|(index, _)| index)
+    }
+
+    /// Modules that nobody maps and no stack names, but for the `most` that were mapped last.
+    pub(super) fn unused(&self, most: usize) -> Vec<ModuleIndex> {
+        let is_unused = |module: &Module| {
+            let known = !module.identities.is_empty();
+            known && module.holders == 0 && module.table != TableState::Pending
+        };
+        let unused = self.iter().filter(|(_, module)| is_unused(module));
+        let mut unused: Vec<_> = unused
+            .map(|(index, module)| (module.since, index))
+            .collect();
+        let too_many = unused.len().saturating_sub(most);
+        unused.sort_unstable();
+        let unused = unused.into_iter().take(too_many);
+        unused.map(|(_, index)| index).collect()
+    }
+
+    /// Closes a module that nobody maps and no stack names. Its number is not used again. Returns
+    /// the state of its table.
+    pub(super) fn close(&mut self, index: ModuleIndex) -> TableState {
+        let Some(module) = self.all.get_mut(index.0) else {
+            return TableState::None;
+        };
+        let closed = Module::new(Path::new(""), Path::new("/"), Source::Nothing, None);
+        let module = std::mem::replace(module, closed);
+        for identity in &module.identities {
+            self.by_identity.remove(identity);
+        }
+        module.table
     }
 }

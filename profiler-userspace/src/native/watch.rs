@@ -10,8 +10,8 @@ use aya::util::online_cpus;
 use memmap2::{MmapMut, MmapOptions};
 use perf_event_open_sys as sys;
 use sys::bindings::{
-    PERF_COUNT_SW_DUMMY, PERF_FLAG_FD_CLOEXEC, PERF_RECORD_LOST, PERF_RECORD_MMAP,
-    PERF_RECORD_MMAP2, PERF_TYPE_SOFTWARE, perf_event_mmap_page,
+    PERF_COUNT_SW_DUMMY, PERF_FLAG_FD_CLOEXEC, PERF_RECORD_LOST, PERF_RECORD_MMAP2,
+    PERF_TYPE_SOFTWARE, perf_event_mmap_page,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -22,9 +22,35 @@ const DATA_PAGES: usize = 16;
 /// Hears of mappings until it is dropped.
 #[derive(Debug)]
 pub struct MapWatch {
-    heard: UnboundedReceiver<u32>,
+    heard: UnboundedReceiver<Mapped>,
     // Its end is what the thread waits for.
     _stop: OwnedFd,
+}
+
+/// A file as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MappedFile {
+    /// Its device: major and minor number.
+    device: u64,
+    inode: u64,
+    /// Another file with the same inode number has another.
+    generation: u64,
+}
+
+/// What is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mapped {
+    /// A process mapped code.
+    By {
+        /// The process.
+        pid: u32,
+        /// What it mapped.
+        file: MappedFile,
+        /// The file's path as the process sees it, or what the kernel calls what is none.
+        name: String,
+    },
+    /// Records were lost: any process may have.
+    Lost,
 }
 
 /// One CPU's buffer.
@@ -81,9 +107,26 @@ impl Buffer {
         u64::from_ne_bytes(word)
     }
 
-    /// Takes what the kernel wrote; tells of each process that mapped code, and 0 when records were
-    /// lost.
-    fn take(&mut self, mut tell: impl FnMut(u32)) {
+    /// What a record of a mapping says (`PERF_RECORD_MMAP2`): behind the header pid and tid, address,
+    /// length, offset, device, inode, its generation, protection and flags, and the file's name.
+    fn mapped(&self, at: u64, size: u64) -> Mapped {
+        const NAME_AT: u64 = 72;
+        let words = (at + NAME_AT..at + size).step_by(8);
+        let name: Vec<u8> = words.flat_map(|at| self.word(at).to_ne_bytes()).collect();
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        Mapped::By {
+            pid: self.word(at + 8) as u32,
+            file: MappedFile {
+                device: self.word(at + 40),
+                inode: self.word(at + 48),
+                generation: self.word(at + 56),
+            },
+            name: String::from_utf8_lossy(name).into_owned(),
+        }
+    }
+
+    /// Takes what the kernel wrote.
+    fn take(&mut self, mut tell: impl FnMut(Mapped)) {
         let page = self.memory.as_mut_ptr().cast::<perf_event_mmap_page>();
         // SAFETY: the first page is such a structure; the kernel writes `data_head`, we
         // `data_tail`, each a whole word.
@@ -99,8 +142,8 @@ impl Buffer {
             let header = self.word(at);
             let (kind, size) = (header as u32, header >> 48);
             match kind {
-                PERF_RECORD_MMAP | PERF_RECORD_MMAP2 => tell(self.word(at + 8) as u32),
-                PERF_RECORD_LOST => tell(0),
+                PERF_RECORD_MMAP2 => tell(self.mapped(at, size)),
+                PERF_RECORD_LOST => tell(Mapped::Lost),
                 _ => {}
             }
             // A size of 0 would never end.
@@ -111,7 +154,7 @@ impl Buffer {
     }
 }
 
-fn watch(mut buffers: Vec<Buffer>, stop: &OwnedFd, heard: &UnboundedSender<u32>) {
+fn watch(mut buffers: Vec<Buffer>, stop: &OwnedFd, heard: &UnboundedSender<Mapped>) {
     let poll = |fd: &OwnedFd| libc::pollfd {
         fd: fd.as_raw_fd(),
         events: libc::POLLIN,
@@ -132,9 +175,9 @@ fn watch(mut buffers: Vec<Buffer>, stop: &OwnedFd, heard: &UnboundedSender<u32>)
             return;
         }
         for buffer in &mut buffers {
-            buffer.take(|pid| {
+            buffer.take(|mapped| {
                 // Nobody listens any more: the next look at `stop` ends this.
-                let _gone = heard.send(pid);
+                let _gone = heard.send(mapped);
             });
         }
     }
@@ -163,8 +206,8 @@ impl MapWatch {
         Ok(Self { heard, _stop: hold })
     }
 
-    /// Waits for the next process that maps code; 0 stands for any.
-    pub async fn next(&mut self) -> Option<u32> {
+    /// Waits until a process maps code.
+    pub async fn next(&mut self) -> Option<Mapped> {
         self.heard.recv().await
     }
 }
