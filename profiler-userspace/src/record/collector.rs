@@ -1,18 +1,19 @@
 //! Turns the kernel's records into weights of stacks.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use profiler_common::cause::Cause;
 use profiler_common::counter::Counter;
 use profiler_common::event::{
     EVENT_HANDS_GIL_OVER, EVENT_HOLDS_GIL, EVENT_SINCE_BEFORE, EventHeader, EventKind, OffCpuRecord,
 };
+use profiler_common::hash;
 use profiler_common::thread::STACK_UNKNOWN;
 use profiler_common::unwind::UnwindStatus;
 use profiler_common::walk::WalkStatus;
 
 use super::accounts::Accounts;
-use super::names::Unnamed;
+use super::processes::{Held, Process, ProcessId, Processes, Role};
 use super::profile::{Doing, Key, Profile, Unit};
 use super::snapshot::Snapshot;
 use super::stacks::{NativePart, Stacks};
@@ -33,6 +34,8 @@ pub struct Keep {
     pub wakers: bool,
     /// Threads have names.
     pub names: bool,
+    /// The switches of threads are followed.
+    pub follows: bool,
 }
 
 /// The state of a recording.
@@ -46,8 +49,6 @@ pub struct Collector {
     pub counters: Counters,
     /// Stacks of threads that were off-CPU when the recording began.
     pub snapshot: Snapshot,
-    /// Threads whose names were not looked up yet.
-    pub unnamed: Unnamed,
     /// Off-CPU time of threads that held the interpreter's lock, nanoseconds.
     pub off_with_gil_ns: u64,
     /// Where each thread's time went.
@@ -56,7 +57,6 @@ pub struct Collector {
     pub waits: Waits,
     /// When the first sample or stretch was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: Option<u64>,
-    named: BTreeSet<u32>,
     keep: Keep,
 }
 
@@ -69,60 +69,93 @@ impl Collector {
             stacks: Stacks::default(),
             counters: Counters::default(),
             snapshot: Snapshot::default(),
-            unnamed: Unnamed::new(),
             off_with_gil_ns: 0,
             accounts: Accounts::default(),
             waits: Waits::new(keep.wakers),
             first_ns: None,
-            named: BTreeSet::new(),
             keep,
         }
     }
 
-    /// Takes one record of the ring buffer.
-    pub fn take(&mut self, record: &[u8], target: &mut Target) {
+    /// Takes one record of the ring buffer. What it says of processes is done first.
+    pub fn take(&mut self, record: &[u8], processes: &mut Processes) {
         let Some(header) = EventHeader::parse(record) else {
             self.counters.add(Counter::Internal, 1);
             return;
         };
-        let kind = EventKind::from_u8(header.kind);
-        if kind == Some(EventKind::Waker) {
-            let name = String::from_utf8_lossy(EventHeader::comm(record));
-            self.stacks.insert_process(header.stack, &name);
+        let Some(kind) = EventKind::from_u8(header.kind) else {
+            self.counters.add(Counter::Internal, 1);
             return;
-        }
-        if header.tgid != target.pid {
-            return;
-        }
+        };
         match kind {
-            Some(EventKind::Sample) => {
-                self.keep_stack(&header, record, target);
-                self.sample(&header);
+            EventKind::Command => {
+                let name = String::from_utf8_lossy(EventHeader::comm(record));
+                self.stacks.insert_process(header.stack, &name);
+                return;
             }
-            Some(EventKind::Stack) => self.keep_stack(&header, record, target),
-            Some(EventKind::OffCpu) => match EventHeader::wait(record) {
-                Some(wait) => self.off_cpu(OffCpuRecord { header, wait }),
-                None => self.counters.add(Counter::Internal, 1),
-            },
-            Some(EventKind::Exec) => target.executed(header.generation),
-            Some(EventKind::ThreadStart) => {
-                self.accounts.begin(header.tid, header.time_ns);
-                self.meet(header.tid);
+            EventKind::Other => {
+                self.other(header.time_ns, header.stack);
+                return;
             }
-            Some(EventKind::ThreadEnd) => {
+            _ => {}
+        }
+        // A target's, or was one when the kernel wrote this.
+        let Some(process) = processes.get_mut(header.tgid) else {
+            return;
+        };
+        let weighs = matches!(kind, EventKind::Sample | EventKind::OffCpu);
+        if process.role == Role::Passed && weighs {
+            return;
+        }
+        let thread = (process.id, header.tid);
+        match kind {
+            EventKind::Sample => {
+                self.keep_stack(&header, record, &mut process.target);
+                if process.role == Role::Candidate {
+                    if !process.hold(Held::Sample(header)) {
+                        self.counters.add(Counter::SamplesLost, 1);
+                    }
+                    return;
+                }
+                self.sample(&header, process);
+            }
+            EventKind::Stack => self.keep_stack(&header, record, &mut process.target),
+            EventKind::OffCpu => {
+                let Some(wait) = EventHeader::wait(record) else {
+                    self.counters.add(Counter::Internal, 1);
+                    return;
+                };
+                let record = OffCpuRecord { header, wait };
+                if process.role == Role::Candidate {
+                    if !process.hold(Held::OffCpu(record)) {
+                        self.counters.add(Counter::OffCpuLost, 1);
+                    }
+                    return;
+                }
+                self.off_cpu(record, process);
+            }
+            EventKind::ThreadStart => {
+                self.accounts.begin(thread, header.time_ns);
+                self.meet(process, header.tid);
+            }
+            EventKind::ThreadEnd => {
                 let (on_ns, off_ns) = (header.value, header.stack);
                 self.accounts.end(header.tid, header.time_ns, on_ns, off_ns);
                 self.waits.end(header.tid);
             }
-            Some(EventKind::Native) => self.stacks.expect(
+            EventKind::Native => self.stacks.expect(
                 header.stack,
                 NativePart {
                     tokens: EventHeader::tokens(record).collect(),
                     status: UnwindStatus::from_u8(header.status),
                     mappings: header.value as u32,
+                    process: process.id,
                 },
             ),
-            Some(EventKind::Waker) | None => self.counters.add(Counter::Internal, 1),
+            EventKind::Code => process.target.take_code(&header, record),
+            // The caller's: they change which processes there are.
+            EventKind::Exec | EventKind::Fork | EventKind::ProcessEnd => {}
+            EventKind::Command | EventKind::Other => {}
         }
     }
 
@@ -138,15 +171,35 @@ impl Collector {
         }
     }
 
-    fn sample(&mut self, header: &EventHeader) {
+    /// A sample of a process that is no target; `stack` stands for its command.
+    fn other(&mut self, time_ns: u64, stack: u64) {
+        self.first_ns.get_or_insert(time_ns);
+        self.profile.sample(Key {
+            process: 0,
+            tid: 0,
+            stack,
+            doing: Doing::OnCpu,
+            holds_gil: false,
+        });
+    }
+
+    fn sample(&mut self, header: &EventHeader, process: &mut Process) {
+        let id = process.id;
         let holds_gil = header.flags & EVENT_HOLDS_GIL != 0;
         self.first_ns.get_or_insert(header.time_ns);
-        self.waits
-            .gils
-            .sample(header.value, header.tid, header.time_ns, holds_gil);
-        self.accounts.sample(header.tid, header.time_ns, holds_gil);
-        let tid = self.apart(header.tid);
+        if self.keep.follows {
+            self.waits.gils.sample(
+                in_process(id, header.value),
+                (id, header.tid),
+                header.time_ns,
+                holds_gil,
+            );
+        }
+        self.accounts
+            .sample((id, header.tid), header.time_ns, holds_gil);
+        let tid = self.apart(process, header.tid);
         self.profile.sample(Key {
+            process: id,
             tid,
             stack: header.stack,
             doing: Doing::OnCpu,
@@ -154,10 +207,10 @@ impl Collector {
         });
     }
 
-    /// Takes a stretch off-CPU.
-    pub fn off_cpu(&mut self, record: OffCpuRecord) {
+    /// Takes a stretch off-CPU of a process.
+    pub fn off_cpu(&mut self, record: OffCpuRecord, process: &mut Process) {
         let OffCpuRecord { header, mut wait } = record;
-        let tid = header.tid;
+        let (id, tid) = (process.id, header.tid);
         self.first_ns.get_or_insert(header.time_ns);
         let mut stack = header.stack;
         let mut cause = Cause::from_u8(header.cause as u8);
@@ -183,12 +236,16 @@ impl Collector {
                 }
             }
         }
+        for address in [&mut wait.tstate, &mut wait.gil, &mut wait.gil_holder] {
+            *address = in_process(id, *address);
+        }
         let queued_ns = wait.queued_ns.min(header.value);
         self.accounts
-            .stretch(tid, header.time_ns, header.value, queued_ns);
+            .stretch((id, tid), header.time_ns, header.value, queued_ns);
         self.off_with_gil_ns += if holds_gil { header.value } else { 0 };
         let key = Key {
-            tid: self.apart(tid),
+            process: id,
+            tid: self.apart(process, tid),
             stack,
             doing: Doing::queued(),
             holds_gil,
@@ -209,19 +266,58 @@ impl Collector {
         self.waits.take(&stretch, profile);
     }
 
+    /// A process that may have been a target is one: takes what was kept of it.
+    pub fn is_target(&mut self, process: &mut Process) {
+        for record in process.take_held() {
+            match record {
+                Held::Sample(header) => self.sample(&header, process),
+                Held::OffCpu(record) => self.off_cpu(record, process),
+            }
+        }
+    }
+
+    /// A process that may have been a target is none: its samples count for its command, where
+    /// `others` are wanted, and its waits are nobody's.
+    pub fn is_no_target(&mut self, process: &mut Process, comm: &str, others: bool) {
+        self.accounts.forget(process.id);
+        let held = process.take_held();
+        if !others {
+            return;
+        }
+        let stack = hash::of_command(comm.as_bytes());
+        self.stacks.insert_process(stack, comm);
+        for record in held {
+            if let Held::Sample(header) = record {
+                self.other(header.time_ns, stack);
+            }
+        }
+    }
+
+    /// A process has ended. Returns whether anything is to be shown of it.
+    pub fn settle(&mut self, process: ProcessId) -> bool {
+        self.waits.gils.forget(process);
+        // Other processes' waits may have been ended by one of its stacks.
+        if !self.keep.follows {
+            let stacks = &mut self.stacks;
+            self.profile
+                .rename_stacks(process, |hash| stacks.settle(hash));
+        }
+        self.keep.follows || self.profile.has(process)
+    }
+
     /// Nothing more will come.
     pub fn finish(&mut self) {
         self.waits.finish(&mut self.profile);
     }
 
-    fn apart(&mut self, tid: u32) -> u32 {
-        self.meet(tid);
+    fn apart(&mut self, process: &mut Process, tid: u32) -> u32 {
+        self.meet(process, tid);
         if self.keep.threads { tid } else { 0 }
     }
 
-    fn meet(&mut self, tid: u32) {
-        if self.keep.names && self.named.insert(tid) {
-            self.unnamed.insert(tid, 0);
+    fn meet(&mut self, process: &mut Process, tid: u32) {
+        if self.keep.names {
+            process.meet(tid);
         }
     }
 
@@ -232,5 +328,13 @@ impl Collector {
         let missing = stacks.iter().filter(|stack| !self.stacks.contains(**stack));
         let missing = missing.count() as u64;
         self.counters.add(Counter::StackMissing, missing);
+    }
+}
+
+/// An address of a process, told from the same address of others; 0 stays what it is.
+fn in_process(process: ProcessId, address: u64) -> u64 {
+    match address {
+        0 => 0,
+        address => hash::fold(u64::from(process), address),
     }
 }

@@ -8,6 +8,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::accounts::ThreadId;
+use super::processes::ProcessId;
+
 /// What was seen of one lock and not counted yet: at most so many waits.
 const PENDING: usize = 1 << 16;
 /// Waits that began earlier than this before the newest, in nanoseconds, and have not been told, are
@@ -161,6 +164,7 @@ pub struct Gils {
 /// Whose a thread state is.
 #[derive(Clone, Copy, Debug)]
 struct Owner {
+    process: ProcessId,
     tid: u32,
     /// Its interpreter's lock; 0 where it was not seen.
     gil: u64,
@@ -168,23 +172,34 @@ struct Owner {
 
 impl Gils {
     /// A thread state is a thread's, and its lock is the one at `gil`.
-    pub fn meet(&mut self, tstate: u64, tid: u32, gil: u64) {
+    pub fn meet(&mut self, tstate: u64, (process, tid): ThreadId, gil: u64) {
         if tstate != 0 {
-            self.threads.insert(tstate, Owner { tid, gil });
+            self.threads.insert(tstate, Owner { process, tid, gil });
         }
     }
 
     /// A thread ran at `now_ns`, and held its lock or did not.
-    pub fn sample(&mut self, tstate: u64, tid: u32, now_ns: u64, holds: bool) {
+    pub fn sample(&mut self, tstate: u64, thread: ThreadId, now_ns: u64, holds: bool) {
         if tstate == 0 {
             return;
         }
-        let owner = self.threads.entry(tstate).or_insert(Owner { tid, gil: 0 });
+        let (process, tid) = thread;
+        let new = Owner {
+            process,
+            tid,
+            gil: 0,
+        };
+        let owner = self.threads.entry(tstate).or_insert(new);
         owner.tid = tid;
         let gil = owner.gil;
         if holds {
             self.see(gil, now_ns, Holder::Thread(tid));
         }
+    }
+
+    /// A process has ended: its thread states are nobody's.
+    pub fn forget(&mut self, process: ProcessId) {
+        self.threads.retain(|_, owner| owner.process != process);
     }
 
     /// Whose a thread state is; 0 is nobody's.
@@ -225,16 +240,22 @@ impl Gils {
         }
     }
 
-    /// The locks that somebody waited for, the most wanted first.
+    /// The locks that somebody waited for, the one with the most waiting first, each with its process,
+    /// if that is still there.
     #[must_use]
-    pub fn wanted(&self) -> Vec<&Timeline> {
-        let mut all: Vec<_> = self
-            .by_address
-            .values()
-            .filter(|timeline| timeline.wanted_ns != 0)
+    pub fn wanted(&self) -> Vec<(Option<ProcessId>, &Timeline)> {
+        let wanted = self.by_address.iter();
+        let mut all: Vec<_> = wanted
+            .filter(|(_, timeline)| timeline.wanted_ns != 0)
             .collect();
-        all.sort_by_key(|timeline| std::cmp::Reverse(timeline.wanted_ns));
-        all
+        all.sort_by_key(|(_, timeline)| std::cmp::Reverse(timeline.wanted_ns));
+        let owners = || self.threads.values();
+        all.into_iter()
+            .map(|(gil, timeline)| {
+                let owner = owners().find(|owner| owner.gil == *gil);
+                (owner.map(|owner| owner.process), timeline)
+            })
+            .collect()
     }
 
     /// How many locks were seen.
@@ -300,7 +321,7 @@ mod tests {
     #[test]
     fn thread_states_are_of_threads() {
         let mut gils = Gils::default();
-        gils.meet(0x100, 7, 1);
+        gils.meet(0x100, (1, 7), 1);
         gils.see(1, 10, gils.holder(0x100));
         gils.wait(1, 8, 10, 30);
         gils.see(1, 20, gils.holder(0x200));
@@ -309,8 +330,9 @@ mod tests {
         gils.finish();
         let wanted = gils.wanted();
         assert_eq!(wanted.len(), 1);
+        assert_eq!(wanted[0].0, Some(1));
         assert_eq!(
-            wanted[0].held_while_wanted,
+            wanted[0].1.held_while_wanted,
             BTreeMap::from([(Holder::Thread(7), 10), (Holder::Unknown, 10)])
         );
     }

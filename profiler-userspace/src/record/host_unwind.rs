@@ -8,6 +8,7 @@ use profiler_common::unwind::{
 };
 use profiler_common::waiting::WaitingThread;
 
+use super::processes::ProcessId;
 use super::stacks::NativePart;
 use crate::bpf::tables::HostTables;
 use crate::native::NativeCode;
@@ -16,6 +17,7 @@ use crate::native::NativeCode;
 #[derive(Debug)]
 pub(super) struct HostUnwind<'a> {
     tables: HostTables<'a>,
+    process: ProcessId,
     mappings: MappingsRef,
     state: Unwind,
     block: StackBlock,
@@ -29,18 +31,20 @@ fn kernel_tokens(thread: &WaitingThread) -> impl Iterator<Item = Token> + '_ {
 }
 
 /// The kernel's frames alone.
-pub(super) fn kernel_part(thread: &WaitingThread) -> NativePart {
+pub(super) fn kernel_part(process: ProcessId, thread: &WaitingThread) -> NativePart {
     NativePart {
         tokens: kernel_tokens(thread).collect(),
         status: UnwindStatus::Complete,
         mappings: 0,
+        process,
     }
 }
 
 impl<'a> HostUnwind<'a> {
-    pub(super) fn new(native: &'a NativeCode, mappings: MappingsRef) -> Self {
+    pub(super) fn new(native: &'a NativeCode, process: ProcessId, mappings: MappingsRef) -> Self {
         Self {
             tables: native.on_host(),
+            process,
             mappings,
             state: Unwind::NEW,
             block: StackBlock::EMPTY,
@@ -60,7 +64,11 @@ impl<'a> HostUnwind<'a> {
             *place = token;
             self.state.count += 1;
         }
-        if in_user_mode(&thread.regs) {
+        if !in_user_mode(&thread.regs) {
+            self.state.status = UnwindStatus::NoRegisters as u32;
+        } else if self.mappings.table == 0 {
+            self.state.status = UnwindStatus::NotReady as u32;
+        } else {
             self.state.registers.set_from_pt_regs(&thread.regs);
             unwind::run(
                 mem,
@@ -71,8 +79,6 @@ impl<'a> HostUnwind<'a> {
                 segments,
                 &mut self.tokens,
             );
-        } else {
-            self.state.status = UnwindStatus::NoRegisters as u32;
         }
         NativePart {
             tokens: self
@@ -83,6 +89,7 @@ impl<'a> HostUnwind<'a> {
                 .collect(),
             status: UnwindStatus::from_u8(self.state.status as u8),
             mappings: self.mappings.generation,
+            process: self.process,
         }
     }
 }

@@ -80,6 +80,7 @@ mod tests {
     fn part(stack: u64, from_ns: u64, until_ns: u64) -> Part {
         Part {
             key: Key {
+                process: 1,
                 tid: 0,
                 stack,
                 doing: Doing::queued(),

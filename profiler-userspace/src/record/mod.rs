@@ -1,6 +1,7 @@
 //! A recording, from the target to the profile.
 //!
-//! [`session`] drives; [`target`] knows the process and its Python; [`collector`] turns the
+//! [`selection`] says which processes are recorded, by [`criteria`]; [`group`] what of a process is
+//! shown at the root. [`session`] drives; [`target`] knows the process and its Python; [`collector`] turns the
 //! kernel's records into weights of stacks; [`snapshot`] has the stacks of threads that were
 //! blocked before the recording began; [`profile`] is the result, [`accounts`] where each thread's
 //! time went, [`waits`] what threads waited for, [`gil`] who held the interpreter's lock while others waited for it, [`blame`] who held up
@@ -9,22 +10,32 @@
 pub mod accounts;
 pub mod blame;
 pub mod collector;
+pub mod criteria;
+mod discovery;
+mod ended;
 pub mod gil;
+pub mod group;
 mod host_unwind;
 pub mod launch;
 mod looks;
 pub mod merge;
 pub mod name_native;
 pub mod names;
+mod native_follow;
 mod native_target;
 pub mod options;
+pub mod processes;
 pub mod profile;
+mod roots;
+pub mod selection;
 pub mod session;
 pub mod snapshot;
 pub mod stacks;
 pub mod target;
 pub mod waits;
 
+pub use group::Group;
 pub use options::{Mode, NativeFrames, RecordOptions, TargetChoice};
 pub use profile::{Profile, Show};
+pub use selection::Selection;
 pub use session::{RecordError, Recording, Stopped, record};

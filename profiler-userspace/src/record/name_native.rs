@@ -3,19 +3,21 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 
 use profiler_common::unwind::{Token, TokenKind, UnwindStatus};
 
 use super::merge::{Input, Item, Merged, NativeItem, Traits, merge};
 use super::options::NativeFrames;
+use super::processes::{Known, ProcessId, Processes};
 use super::stacks::{FrameId, FrameText, NativePart, Stacks};
 use crate::native::{ModuleIndex, NativeCode, Source};
 use crate::process::proc_file;
 use crate::python::eval_loop;
 use crate::symbols::internals::{interpreter_internal, root_internal, without_suffixes};
 use crate::symbols::{
-    Address, Content, ModuleFile, ModuleId, NativeFrame, Options, PerfMapId, Symbols, text,
+    Address, Content, ModuleFile, ModuleId, NativeFrame, NativeFrames as Resolved, Options,
+    PerfMapId, Symbols, text,
 };
 use crate::unwind::function_ranges;
 
@@ -24,20 +26,13 @@ const SKIPPED: &str = "[skipped]";
 /// The kernel's functions that switch, and that wake: what they call is the tracing of it.
 const TRACED: [&str; 2] = ["__schedule", "try_to_wake_up"];
 
-/// What is known of the Python of the target.
-#[derive(Clone, Copy, Debug)]
-pub struct Interpreter<'a> {
-    /// Its file, as the target sees it.
-    pub module: &'a Path,
-    /// Activations and frames must be counted: 3.8 and 3.9.
-    pub by_count: bool,
-}
-
 /// What is told when all is named.
 #[derive(Debug, Default)]
 pub struct Named {
-    /// Stacks whose two sides did not agree, by hash.
+    /// Stacks whose activations were counted and whose two sides did not agree, by hash.
     pub disagreed: Vec<u64>,
+    /// Stacks of the kernel's own threads without user code, by hash.
+    pub of_the_kernel: Vec<u64>,
     /// What somebody should know.
     pub notes: Vec<String>,
 }
@@ -49,19 +44,52 @@ struct KernelName {
     traced: bool,
 }
 
-struct Namer<'a> {
-    code: Option<&'a NativeCode>,
-    symbols: Symbols,
-    modules: HashMap<ModuleIndex, ModuleId>,
-    jit: Option<PerfMapId>,
-    pid: u32,
+/// Whose a stack is, as far as its native frames are told by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Owner {
+    process: ProcessId,
+    mappings: u32,
+    /// The file with the interpreter.
+    interpreter: Option<ModuleIndex>,
+    /// The program's own file.
+    program: Option<ModuleIndex>,
+    /// Activations and frames must be counted.
+    by_count: bool,
+    /// It is one of the kernel's threads.
+    of_the_kernel: bool,
+    /// It is recorded for what else it runs.
+    without_python: bool,
+}
+
+/// A place in a file, and what else its name depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    module: ModuleIndex,
+    address: u64,
+    is_return_address: bool,
     interpreter: Option<ModuleIndex>,
     program: Option<ModuleIndex>,
+    by_count: bool,
+}
+
+struct Namer<'a> {
+    code: Option<&'a NativeCode>,
+    processes: &'a Processes,
+    /// Processes without Python are recorded for what they run.
+    whole_system: bool,
+    symbols: Symbols,
+    modules: HashMap<ModuleIndex, ModuleId>,
+    jit: HashMap<ProcessId, PerfMapId>,
+    /// By process and generation of its mappings.
+    owners: HashMap<(ProcessId, u32), Owner>,
     /// Parts of the interpreter's loop, where activations are counted.
-    loop_parts: Vec<Range<u64>>,
+    loop_parts: HashMap<ModuleIndex, Vec<Range<u64>>>,
     /// Functions of files that have code without a symbol.
     functions: HashMap<ModuleIndex, Vec<Range<u64>>>,
-    native: HashMap<(u32, Token), NativeItem>,
+    /// Names of code in files, which all processes that map them share.
+    in_files: HashMap<Place, NativeItem>,
+    /// Names of other code.
+    elsewhere: HashMap<(ProcessId, u32, Token), NativeItem>,
     kernel: HashMap<u64, KernelName>,
 }
 
@@ -83,67 +111,63 @@ fn marker(status: UnwindStatus) -> Option<&'static str> {
 pub fn name_native(
     stacks: &mut Stacks,
     code: Option<&NativeCode>,
-    pid: u32,
-    python: Option<Interpreter<'_>>,
+    processes: &Processes,
+    whole_system: bool,
     show: NativeFrames,
     progress: impl FnMut(&str) + 'static,
 ) -> Named {
-    let module_of = |path: &Path| {
-        let mut modules = code?.modules.iter();
-        modules
-            .find(|(_, module)| module.path == path)
-            .map(|(index, _)| index)
-    };
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let mut namer = Namer {
         code,
+        processes,
+        whole_system,
         symbols: Symbols::new(Options {
             progress: Some(Box::new(progress)),
             ..Options::default()
         }),
         modules: HashMap::new(),
-        jit: None,
-        pid,
-        interpreter: python.and_then(|python| module_of(python.module)),
-        program: exe.and_then(|exe| module_of(&exe)),
-        loop_parts: Vec::new(),
+        jit: HashMap::new(),
+        owners: HashMap::new(),
+        loop_parts: HashMap::new(),
         functions: HashMap::new(),
-        native: HashMap::new(),
+        in_files: HashMap::new(),
+        elsewhere: HashMap::new(),
         kernel: HashMap::new(),
     };
-    let by_count = python.is_some_and(|python| python.by_count);
-    if by_count && let Some(module) = namer.interpreter.and_then(|index| code?.modules.get(index)) {
-        let parts = module.source.with_elf(eval_loop::ranges);
-        namer.loop_parts = parts.unwrap_or_default();
-    }
     let mut named = Named::default();
     for hash in stacks.with_native_part() {
         let Some(unmerged) = stacks.take_native(hash) else {
             continue;
         };
         let part = &unmerged.native;
-        let items = namer.items(stacks, part, unmerged.off_cpu);
+        let owner = namer.owner(part);
+        let items = namer.items(stacks, part, &owner, unmerged.off_cpu);
         let nothing_native = items.is_empty();
         let merged: Merged = merge(Input {
             items,
             python: &unmerged.python,
             walk_complete: unmerged.marker.is_none(),
             unwind: part.status,
-            by_count,
+            by_count: owner.by_count,
             show,
         });
-        if merged.disagreed {
+        if merged.disagreed && owner.by_count {
             named.disagreed.push(hash);
         }
         let mut markers = Vec::new();
         // A thread without Python is as it should be where there is something else to see.
         let no_python = stacks.intern(FrameText::Marker("[no Python]"));
+        let says_so = |marker: &FrameId| nothing_native || *marker != no_python;
+        // Nor is anything to be said of a program that need not have any.
         markers.extend(
             unmerged
                 .marker
-                .filter(|marker| nothing_native || *marker != no_python),
+                .filter(says_so)
+                .filter(|_| !owner.without_python),
         );
-        if show != NativeFrames::None {
+        let needs_no_user_code = owner.of_the_kernel && part.status == UnwindStatus::NoRegisters;
+        if needs_no_user_code {
+            named.of_the_kernel.push(hash);
+        } else if show != NativeFrames::None {
             let native = marker(part.status);
             markers.extend(native.map(|text| stacks.intern(FrameText::Marker(text))));
         }
@@ -172,7 +196,63 @@ fn last_is_jit(items: &[Item]) -> bool {
 }
 
 impl Namer<'_> {
-    fn items(&mut self, stacks: &mut Stacks, part: &NativePart, off_cpu: bool) -> Vec<Item> {
+    /// Whose a stack is.
+    fn owner(&mut self, part: &NativePart) -> Owner {
+        let key = (part.process, part.mappings);
+        if let Some(owner) = self.owners.get(&key) {
+            return *owner;
+        }
+        let known = self.processes.known(part.process);
+        let owner = Owner {
+            process: part.process,
+            mappings: part.mappings,
+            of_the_kernel: self.processes.is_kernel_thread(part.process),
+            without_python: self.whole_system
+                && known.is_some_and(|known| known.interpreter.is_none()),
+            ..Owner::default()
+        };
+        let owner = known.map_or(owner, |known| self.with_files(owner, known));
+        self.owners.insert(key, owner);
+        owner
+    }
+
+    fn with_files(&mut self, mut owner: Owner, known: &Known) -> Owner {
+        let Some((code, space)) = self
+            .code
+            .and_then(|code| Some((code, code.space(owner.mappings)?)))
+        else {
+            return owner;
+        };
+        if let Some(python) = &known.interpreter {
+            owner.interpreter = space.module_at(&python.module, &code.modules);
+            owner.by_count = python.by_count;
+            if python.by_count
+                && let Some(index) = owner.interpreter
+                && let Some(module) = code.modules.get(index)
+            {
+                self.loop_parts.entry(index).or_insert_with(|| {
+                    let parts = module.source.with_elf(eval_loop::ranges);
+                    parts.unwrap_or_default()
+                });
+            }
+        }
+        let executable = known.identity.executable.as_deref();
+        let is_program = |index: &&ModuleIndex| {
+            let path = code.modules.get(**index).map(|module| &module.path);
+            let name = path.and_then(|path| path.file_name());
+            executable.is_some() && name.and_then(|name| name.to_str()) == executable
+        };
+        owner.program = space.modules().iter().find(is_program).copied();
+        owner
+    }
+
+    fn items(
+        &mut self,
+        stacks: &mut Stacks,
+        part: &NativePart,
+        owner: &Owner,
+        off_cpu: bool,
+    ) -> Vec<Item> {
         let mut items = Vec::new();
         for token in &part.tokens {
             match token.kind() {
@@ -186,10 +266,10 @@ impl Namer<'_> {
                 }
                 Some(TokenKind::Python(frames)) => items.push(Item::Python(frames as usize)),
                 Some(TokenKind::Exact(address)) => {
-                    items.push(self.native(stacks, part.mappings, *token, address, false));
+                    items.push(self.native(stacks, owner, *token, address, false));
                 }
                 Some(TokenKind::Return(address)) => {
-                    items.push(self.native(stacks, part.mappings, *token, address, true));
+                    items.push(self.native(stacks, owner, *token, address, true));
                 }
                 // A JIT compiler's code runs right above the interpreter's loop.
                 Some(TokenKind::Skipped) if last_is_jit(&items) => {
@@ -229,65 +309,108 @@ impl Namer<'_> {
     fn native(
         &mut self,
         stacks: &mut Stacks,
-        mappings: u32,
+        owner: &Owner,
         token: Token,
         address: u64,
         is_return_address: bool,
     ) -> Item {
-        let key = (mappings, token);
-        if let Some(item) = self.native.get(&key) {
-            return Item::Native(item.clone());
-        }
-        let area = self
-            .code
-            .and_then(|code| code.space(mappings))
+        let space = self.code.and_then(|code| code.space(owner.mappings));
+        let area = space
             .and_then(|space| space.find(address.wrapping_sub(u64::from(is_return_address))))
             .copied();
         let module = area.and_then(|area| area.module);
-        let frames = match (area, module.and_then(|module| self.module(module))) {
-            (Some(area), Some(module)) => self.symbols.resolve(
-                module,
-                &[Address {
-                    address: address.wrapping_sub(area.bias),
-                    is_return_address,
-                }],
-            ),
+        if let (Some(area), Some(index)) = (area, module)
+            && let Some(id) = self.module(index)
+        {
+            let place = Place {
+                module: index,
+                address: address.wrapping_sub(area.bias),
+                is_return_address,
+                interpreter: owner.interpreter,
+                program: owner.program,
+                by_count: owner.by_count,
+            };
+            return Item::Native(self.in_file(stacks, owner, id, place));
+        }
+        let key = (owner.process, owner.mappings, token);
+        if let Some(item) = self.elsewhere.get(&key) {
+            return Item::Native(item.clone());
+        }
+        let frames = match area {
             // Anonymous memory, or a file that is none.
-            (Some(_), None) => {
-                let jit = self.jit();
+            Some(_) => {
+                let jit = self.jit(owner.process);
                 let address = Address {
                     address,
                     is_return_address,
                 };
                 self.symbols.resolve_jit(jit, &[address])
             }
-            (None, _) => Vec::new(),
+            None => Vec::new(),
         };
-        let file_address = area.map_or(0, |area| address.wrapping_sub(area.bias));
-        let instruction = file_address.wrapping_sub(u64::from(is_return_address));
+        let instruction = address.wrapping_sub(u64::from(is_return_address));
+        let item = self.item(stacks, owner, module, &frames, instruction);
+        self.elsewhere.insert(key, item.clone());
+        Item::Native(item)
+    }
+
+    fn in_file(
+        &mut self,
+        stacks: &mut Stacks,
+        owner: &Owner,
+        id: ModuleId,
+        place: Place,
+    ) -> NativeItem {
+        if let Some(item) = self.in_files.get(&place) {
+            return item.clone();
+        }
+        let Place {
+            module,
+            address,
+            is_return_address,
+            ..
+        } = place;
+        let asked = Address {
+            address,
+            is_return_address,
+        };
+        let frames = self.symbols.resolve(id, &[asked]);
+        let instruction = address.wrapping_sub(u64::from(is_return_address));
+        let item = self.item(stacks, owner, Some(module), &frames, instruction);
+        self.in_files.insert(place, item.clone());
+        item
+    }
+
+    fn item(
+        &mut self,
+        stacks: &mut Stacks,
+        owner: &Owner,
+        module: Option<ModuleIndex>,
+        frames: &[Resolved],
+        instruction: u64,
+    ) -> NativeItem {
         let frames = match frames.first() {
             Some(frames) if !frames.is_empty() => frames
                 .iter()
-                .map(|frame| self.frame(stacks, module, frame, instruction))
+                .map(|frame| self.frame(stacks, owner, module, frame, instruction))
                 .collect(),
             _ => {
                 let shown = FrameText::Marker("[unmapped code]");
                 vec![(stacks.intern(shown), Traits::default())]
             }
         };
-        let item = NativeItem { frames };
-        self.native.insert(key, item.clone());
-        Item::Native(item)
+        NativeItem { frames }
     }
 
     fn frame(
         &mut self,
         stacks: &mut Stacks,
+        owner: &Owner,
         module: Option<ModuleIndex>,
         frame: &NativeFrame,
         instruction: u64,
     ) -> (FrameId, Traits) {
-        let traits = self.traits(module, frame, instruction);
+        let traits = self.traits(owner, module, frame, instruction);
         let mut shown = frame.clone();
         // Debug information has the directory of whoever built it, which tells nothing here.
         shown.file = frame.file.as_deref().map(|file| {
@@ -316,12 +439,19 @@ impl Namer<'_> {
         function.contains(&address).then_some(function.start)
     }
 
-    fn traits(&self, module: Option<ModuleIndex>, frame: &NativeFrame, instruction: u64) -> Traits {
-        let interpreter = module.is_some() && module == self.interpreter;
+    fn traits(
+        &self,
+        owner: &Owner,
+        module: Option<ModuleIndex>,
+        frame: &NativeFrame,
+        instruction: u64,
+    ) -> Traits {
+        let interpreter = module.is_some() && module == owner.interpreter;
         let in_loop = || {
-            self.loop_parts
-                .iter()
-                .any(|part| part.contains(&instruction))
+            let parts = module
+                .filter(|_| owner.by_count)
+                .and_then(|index| self.loop_parts.get(&index));
+            parts.is_some_and(|parts| parts.iter().any(|part| part.contains(&instruction)))
         };
         let Some(name) = frame.raw_name.as_deref() else {
             return Traits {
@@ -334,7 +464,7 @@ impl Namer<'_> {
             };
         };
         // A `main` of a program that has Python built in is the user's own.
-        let entry = root_internal(name) && (name != "main" || self.is_python(module));
+        let entry = root_internal(name) && (name != "main" || self.is_python(owner, module));
         Traits {
             interpreter,
             eval_loop: without_suffixes(name) == eval_loop::SYMBOL || (interpreter && in_loop()),
@@ -368,12 +498,12 @@ impl Namer<'_> {
     }
 
     /// Whether a module is the interpreter, or the program that does nothing but run it.
-    fn is_python(&self, module: Option<ModuleIndex>) -> bool {
-        if module.is_none() || module == self.interpreter {
+    fn is_python(&self, owner: &Owner, module: Option<ModuleIndex>) -> bool {
+        if module.is_none() || module == owner.interpreter {
             return module.is_some();
         }
         let path = module.and_then(|module| Some(&self.code?.modules.get(module)?.path));
-        module == self.program
+        module == owner.program
             && path
                 .and_then(|path| path.file_name())
                 .is_some_and(|name| name.to_string_lossy().starts_with("python"))
@@ -398,14 +528,23 @@ impl Namer<'_> {
         Some(id)
     }
 
-    fn jit(&mut self) -> PerfMapId {
-        if let Some(id) = self.jit {
-            return id;
+    /// The map that a JIT compiler of a process may have written.
+    fn jit(&mut self, process: ProcessId) -> PerfMapId {
+        if let Some(id) = self.jit.get(&process) {
+            return *id;
         }
-        let root = format!("/proc/{}/root", self.pid);
-        let own = proc_file::innermost_tid(self.pid, self.pid);
-        let id = self.symbols.add_perf_map(Path::new(&root), own);
-        self.jit = Some(id);
+        let known = self.processes.known(process);
+        let pid = known.map_or(0, |known| known.identity.pid);
+        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        let (root, own) = if known.is_some_and(|known| known.running) {
+            (root, proc_file::innermost_tid(pid, pid))
+        } else {
+            // The map stays behind, where others than its container see it.
+            let inner_pid = known.and_then(|known| known.identity.inner_pid);
+            (PathBuf::from("/"), inner_pid.unwrap_or(pid))
+        };
+        let id = self.symbols.add_perf_map(&root, own);
+        self.jit.insert(process, id);
         id
     }
 }

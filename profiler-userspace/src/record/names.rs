@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use profiler_common::mem::Memory;
 
+use super::accounts::ThreadId;
+use super::processes::ProcessId;
 use super::snapshot::thread_pointers;
 use crate::process::{RemoteMemory, proc_file};
 use crate::python::Python;
@@ -15,39 +17,68 @@ const MAX_TRIES: u8 = 10;
 /// Threads whose names are wanted, and how often they were asked for.
 pub type Unnamed = BTreeMap<u32, u8>;
 
-/// Names by tid.
+/// Names by thread.
 #[derive(Debug, Default)]
 pub struct ThreadNames {
-    names: HashMap<u32, String>,
+    names: HashMap<ThreadId, String>,
+    /// The process that last had a thread of a number.
+    latest: HashMap<u32, ProcessId>,
 }
 
 impl ThreadNames {
     /// A thread's name.
     #[must_use]
-    pub fn get(&self, tid: u32) -> Option<String> {
-        self.names.get(&tid).cloned()
+    pub fn of(&self, thread: ThreadId) -> Option<&str> {
+        self.names.get(&thread).map(String::as_str)
+    }
+
+    /// The name of the thread that had a number last.
+    #[must_use]
+    pub fn get(&self, tid: u32) -> Option<&str> {
+        self.of((*self.latest.get(&tid)?, tid))
     }
 
     /// Looks up the names of `wanted`, and removes from it those that were found. A thread that
     /// has just begun may have no name yet: the kernel's is kept for it until it has.
-    pub fn refresh(&mut self, pid: u32, python: Option<&Python>, wanted: &mut Unnamed) {
+    pub fn refresh(
+        &mut self,
+        process: ProcessId,
+        pid: u32,
+        python: Option<&Python>,
+        wanted: &mut Unnamed,
+    ) {
         if wanted.is_empty() {
             return;
         }
         let by_python = python.map(python_names).unwrap_or_default();
         wanted.retain(|tid, tries| {
             if let Some(name) = by_python.get(tid) {
-                self.names.insert(*tid, name.clone());
+                self.insert((process, *tid), name.clone());
                 return false;
             }
             if let Some(comm) = proc_file::thread_comm(pid, *tid) {
-                self.names.entry(*tid).or_insert(comm);
+                if self.of((process, *tid)).is_none() {
+                    self.insert((process, *tid), comm);
+                }
                 *tries += 1;
                 return *tries < MAX_TRIES;
             }
             // The thread is gone: nothing more will be known.
             false
         });
+    }
+}
+
+impl ThreadNames {
+    /// Forgets the names of threads of some processes.
+    pub fn forget(&mut self, of: impl Fn(ProcessId) -> bool) {
+        self.names.retain(|(process, _), _| !of(*process));
+        self.latest.retain(|_, process| !of(*process));
+    }
+
+    fn insert(&mut self, thread: ThreadId, name: String) {
+        self.latest.insert(thread.1, thread.0);
+        self.names.insert(thread, name);
     }
 }
 

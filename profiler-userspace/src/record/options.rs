@@ -1,15 +1,66 @@
 //! What to record.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
+use super::group::Group;
+use super::selection::Selection;
+
 /// Whose time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum TargetChoice {
-    /// A running process.
-    Pid(u32),
-    /// A program to launch, with its arguments.
-    Launch(Vec<OsString>),
+    /// Running processes, and those that come where the selection is host-wide or has
+    /// subprocesses.
+    Running(Selection),
+    /// A program to launch, with its arguments. The selection says whether its subprocesses are
+    /// recorded as well ([`Selection::subprocesses`]) and which ([`Selection::admits`]); it names
+    /// no process.
+    Launch(Vec<OsString>, Selection),
+}
+
+impl TargetChoice {
+    /// Which processes.
+    #[must_use]
+    pub fn selection(&self) -> &Selection {
+        match self {
+            Self::Running(selection) | Self::Launch(_, selection) => selection,
+        }
+    }
+
+    /// Whether processes are looked for all over the host.
+    #[must_use]
+    pub fn is_host_wide(&self) -> bool {
+        matches!(self, Self::Running(selection) if selection.is_host_wide())
+    }
+
+    /// Whether it can be more than one process.
+    #[must_use]
+    pub fn can_be_many(&self) -> bool {
+        match self {
+            Self::Running(selection) => selection.can_be_many(),
+            Self::Launch(_, selection) => selection.subprocesses,
+        }
+    }
+}
+
+/// As part of a sentence: `python3 and its subprocesses`.
+impl fmt::Display for TargetChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running(selection) => selection.fmt(f),
+            Self::Launch(words, selection) => {
+                let program = words.first().map(Path::new);
+                let name = program.and_then(|path| Some(path.file_name()?.to_string_lossy()));
+                f.write_str(name.as_deref().unwrap_or("the program"))?;
+                if selection.subprocesses {
+                    f.write_str(" and its subprocesses")?;
+                }
+                selection.criteria(f)
+            }
+        }
+    }
 }
 
 /// How time on a CPU is sampled.
@@ -83,8 +134,8 @@ pub struct RecordOptions {
     pub only_gil: bool,
     /// How long; `None` until the target ends or somebody stops it.
     pub duration: Option<Duration>,
-    /// Keep threads apart.
-    pub threads: bool,
+    /// What stacks are kept apart by, outermost first.
+    pub groups: Vec<Group>,
     /// Native frames.
     pub native: NativeFrames,
     /// The kernel's frames.
@@ -98,6 +149,18 @@ pub struct RecordOptions {
 const WAKERS_FROM: Duration = Duration::from_millis(1);
 
 impl RecordOptions {
+    /// Whether it is everything that the host does: native frames of all processes.
+    #[must_use]
+    pub fn is_whole_system(&self) -> bool {
+        self.native != NativeFrames::None && self.target.selection().is_everything()
+    }
+
+    /// Whether threads are kept apart.
+    #[must_use]
+    pub fn threads(&self) -> bool {
+        self.groups.contains(&Group::Thread)
+    }
+
     /// Whether the switches of threads are followed.
     #[must_use]
     pub fn follows_threads(&self) -> bool {

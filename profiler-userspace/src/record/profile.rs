@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use profiler_common::cause::{Cause, NO_SYSCALL};
 use profiler_common::thread::{STACK_NOT_SAMPLED, WAKER_UNKNOWN};
 
+use super::accounts::ThreadId;
+use super::processes::ProcessId;
 use super::stacks::{FrameText, Stacks};
-use crate::output::text::one_line;
+use crate::output::text::clean;
 
 /// What a stack's weight counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,8 @@ impl Doing {
 /// What weights are kept apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
+    /// The process; 0 stands for all that are no targets.
+    pub process: ProcessId,
     /// The thread; 0 where threads are not kept apart.
     pub tid: u32,
     /// The stack's hash.
@@ -99,11 +103,19 @@ pub struct Weight {
     pub longest_ns: u64,
 }
 
+impl Weight {
+    fn add(&mut self, other: Self) {
+        self.count += other.count;
+        self.ns += other.ns;
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
+    }
+}
+
 /// Weights of stacks.
 #[derive(Debug)]
 pub struct Profile {
     unit: Unit,
-    weights: HashMap<Key, Weight>,
+    by_process: HashMap<ProcessId, HashMap<Key, Weight>>,
 }
 
 /// The stack of records whose frames were lost.
@@ -117,7 +129,7 @@ impl Profile {
     pub fn new(unit: Unit) -> Self {
         Self {
             unit,
-            weights: HashMap::new(),
+            by_process: HashMap::new(),
         }
     }
 
@@ -129,12 +141,17 @@ impl Profile {
 
     /// Adds a sample.
     pub fn sample(&mut self, key: Key) {
-        self.weights.entry(key).or_default().count += 1;
+        self.weight(key).count += 1;
+    }
+
+    fn weight(&mut self, key: Key) -> &mut Weight {
+        let process = self.by_process.entry(key.process).or_default();
+        process.entry(key).or_default()
     }
 
     /// Adds a stretch of so many nanoseconds.
     pub fn stretch(&mut self, key: Key, ns: u64) {
-        let weight = self.weights.entry(key).or_default();
+        let weight = self.weight(key);
         weight.count += 1;
         weight.ns += ns;
         weight.longest_ns = weight.longest_ns.max(ns);
@@ -142,13 +159,20 @@ impl Profile {
 
     /// All weights.
     pub fn weights(&self) -> impl Iterator<Item = (&Key, &Weight)> {
-        self.weights.iter()
+        self.by_process.values().flatten()
+    }
+
+    /// The sum of a process's weights: samples, or nanoseconds.
+    #[must_use]
+    pub fn total_of(&self, process: ProcessId) -> u64 {
+        let weights = self.by_process.get(&process).into_iter().flatten();
+        weights.map(|(_, weight)| self.of(weight)).sum()
     }
 
     /// The sum of all weights: samples, or nanoseconds.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.weights.values().map(|weight| self.of(weight)).sum()
+        self.weights().map(|(_, weight)| self.of(weight)).sum()
     }
 
     fn of(&self, weight: &Weight) -> u64 {
@@ -158,56 +182,100 @@ impl Profile {
         }
     }
 
-    /// Spreads the time that threads were on a CPU over their samples: `on_cpu` nanoseconds by
-    /// thread, by 0 where threads are not kept apart. Time of a thread without a sample gets a stack
-    /// that says so.
-    pub fn give_time_to_samples(&mut self, on_cpu: &HashMap<u32, u64>) {
-        let mut samples: HashMap<u32, u64> = HashMap::new();
-        for (key, weight) in &self.weights {
-            if key.doing == Doing::OnCpu {
-                *samples.entry(key.tid).or_default() += weight.count;
+    /// Whether a process has any weight.
+    #[must_use]
+    pub fn has(&self, process: ProcessId) -> bool {
+        self.by_process.contains_key(&process)
+    }
+
+    /// Gives the stacks of a process other hashes. Stacks that become one have the sum of their
+    /// weights.
+    pub fn rename_stacks(&mut self, process: ProcessId, mut rename: impl FnMut(u64) -> u64) {
+        let Some(weights) = self.by_process.remove(&process) else {
+            return;
+        };
+        let mut renamed: HashMap<u64, u64> = HashMap::new();
+        for (key, weight) in weights {
+            let stack = *renamed
+                .entry(key.stack)
+                .or_insert_with(|| rename(key.stack));
+            self.weight(Key { stack, ..key }).add(weight);
+        }
+    }
+
+    /// Adds the weights of some processes to those of others, whose threads are not told apart.
+    pub fn put_together(&mut self, moves: &BTreeMap<ProcessId, ProcessId>) {
+        for (from, to) in moves {
+            for (key, weight) in self.by_process.remove(from).into_iter().flatten() {
+                let key = Key {
+                    process: *to,
+                    tid: 0,
+                    ..key
+                };
+                self.weight(key).add(weight);
             }
         }
-        for (key, weight) in &mut self.weights {
+    }
+
+    /// Spreads the time that threads were on a CPU over their samples: `on_cpu` nanoseconds by
+    /// thread, by process and 0 where threads are not kept apart. Time of a thread without a sample
+    /// gets a stack that says so. A sample of a process that is no target stands for `period_ns`.
+    pub fn give_time_to_samples(&mut self, on_cpu: &HashMap<ThreadId, u64>, period_ns: u64) {
+        let mut samples: HashMap<ThreadId, u64> = HashMap::new();
+        for (key, weight) in self.weights() {
+            if key.doing == Doing::OnCpu {
+                *samples.entry((key.process, key.tid)).or_default() += weight.count;
+            }
+        }
+        for (key, weight) in self.by_process.values_mut().flatten() {
             if key.doing != Doing::OnCpu {
                 continue;
             }
-            let time = on_cpu.get(&key.tid).copied().unwrap_or(0);
-            let all = samples.get(&key.tid).copied().unwrap_or(0).max(1);
+            if key.process == 0 {
+                weight.ns = weight.count * period_ns;
+                continue;
+            }
+            let thread = (key.process, key.tid);
+            let time = on_cpu.get(&thread).copied().unwrap_or(0);
+            let all = samples.get(&thread).copied().unwrap_or(0).max(1);
             weight.ns = (u128::from(time) * u128::from(weight.count) / u128::from(all)) as u64;
         }
-        for (tid, time) in on_cpu {
-            if *time != 0 && !samples.contains_key(tid) {
+        for (thread, time) in on_cpu {
+            if *time != 0 && !samples.contains_key(thread) {
+                let (process, tid) = *thread;
                 let key = Key {
-                    tid: *tid,
+                    process,
+                    tid,
                     stack: STACK_NOT_SAMPLED,
                     doing: Doing::OnCpu,
                     holds_gil: false,
                 };
-                self.weights.entry(key).or_default().ns += time;
+                self.weight(key).ns += time;
             }
         }
     }
 
     /// Folded lines, sorted: frames from the root to the leaf and a weight, samples or
-    /// microseconds. `thread_name` names a thread, for the outermost frame.
+    /// microseconds. `roots` says which frames stand below those of the stack, `thread_name` names
+    /// the threads that woke others.
     #[must_use]
     pub fn folded(
         &self,
         stacks: &Stacks,
         show: Show,
+        roots: impl Fn(&Key) -> Root,
         thread_name: impl Fn(u32) -> Option<String>,
     ) -> BTreeMap<String, u64> {
         let mut lines: BTreeMap<String, u64> = BTreeMap::new();
-        for (key, weight) in &self.weights {
+        for (key, weight) in self.weights() {
             if show.only_gil && !key.holds_gil {
                 continue;
             }
-            let mut parts = Vec::new();
-            if key.tid != 0 {
-                parts.push(thread_frame(key.tid, &thread_name));
+            let root = roots(key);
+            let mut parts = root.frames;
+            if root.with_stack {
+                parts.extend(frames_of(stacks, key.stack));
             }
-            parts.extend(frames_of(stacks, key.stack));
             if let Doing::Waiting { cause, waker, .. } = key.doing {
                 parts.push(cause.frame().to_owned());
                 if show.wakers && waker.is_known() {
@@ -225,6 +293,15 @@ impl Profile {
         lines.retain(|_, weight| *weight != 0);
         lines
     }
+}
+
+/// What stands below a stack.
+#[derive(Clone, Debug, Default)]
+pub struct Root {
+    /// Frames, the outermost first.
+    pub frames: Vec<String>,
+    /// The stack itself is shown, too.
+    pub with_stack: bool,
 }
 
 /// What of a profile is shown.
@@ -294,17 +371,13 @@ pub(crate) fn text(frame: &FrameText) -> String {
     }
 }
 
-/// What separates frames and lines in the format cannot be part of a name.
-fn clean(text: &str) -> String {
-    one_line(text).replace(';', ":")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn on_cpu(tid: u32, stack: u64) -> Key {
         Key {
+            process: 1,
             tid,
             stack,
             doing: Doing::OnCpu,
@@ -325,14 +398,26 @@ mod tests {
         };
         profile.stretch(waits, 7);
         profile.stretch(waits, 5);
-        profile.give_time_to_samples(&HashMap::from([(1, 4000), (2, 50), (3, 9), (4, 0)]));
-        let of = |key: Key| profile.weights.get(&key).copied().unwrap_or_default();
+        let other = Key {
+            process: 0,
+            ..on_cpu(0, 100)
+        };
+        profile.sample(other);
+        let times = [(1, 4000), (2, 50), (3, 9), (4, 0)];
+        let times = times.map(|(tid, time)| ((1, tid), time));
+        profile.give_time_to_samples(&HashMap::from(times), 10);
+        let of = |key: Key| {
+            let found = profile.weights().find(|(other, _)| **other == key);
+            found.map(|(_, weight)| *weight).unwrap_or_default()
+        };
         assert_eq!(of(on_cpu(1, 100)).ns, 3000);
         assert_eq!(of(on_cpu(1, 101)).ns, 1000);
         assert_eq!(of(on_cpu(2, 100)).ns, 50);
         assert_eq!(of(on_cpu(3, STACK_NOT_SAMPLED)).ns, 9);
         assert_eq!(of(waits).ns, 12);
         assert_eq!((of(waits).count, of(waits).longest_ns), (2, 7));
-        assert_eq!(profile.total(), 3000 + 1000 + 50 + 9 + 12);
+        assert_eq!(of(other).ns, 10);
+        assert_eq!(profile.total(), 3000 + 1000 + 50 + 9 + 12 + 10);
+        assert_eq!(profile.total_of(0), 10);
     }
 }

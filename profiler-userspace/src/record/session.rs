@@ -1,41 +1,47 @@
 //! Drives a recording from its beginning to its end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use profiler_common::counter::Counter;
-use profiler_common::layout::{EntryKind, MappingsRef};
-use profiler_common::thread::{RAN_UNKNOWN, THREAD_UNSEEN, ThreadEntry};
+use profiler_common::event::EventHeader;
+use profiler_common::thread::THREAD_UNSEEN;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::accounts::ThreadId;
 use super::collector::{Collector, Keep};
+use super::discovery::{self, NotPython, Notes};
+use super::ended::Ended;
+use super::group::Group;
 use super::launch::{LaunchError, Launched};
-use super::name_native::{Interpreter, name_native};
 use super::names::ThreadNames;
-use super::native_target::NativeTarget;
+use super::native_follow;
+use super::native_target::{NativeTargets, Published};
 use super::options::{Mode, NativeFrames, RecordOptions, TargetChoice};
+use super::processes::Processes;
 use super::profile::Unit;
-use super::snapshot::Snapshot;
-use super::target::Target;
+use super::snapshot::waiting_threads;
 use crate::bpf::counters::Counters;
 use crate::bpf::tables::TablesError;
 use crate::bpf::{LoadError, LoadOptions, Programs};
+use crate::native::{MapWatch, Mapped};
+use crate::process::precedence::Precedence;
 use crate::process::quota::{Quotas, Throttled};
-use crate::process::{pidfd, proc_file, waiting_on};
-use crate::python::locate::LocateError;
+use crate::process::{pidfd, proc_file};
+use crate::python::catalog::Catalog;
 use crate::python::{InspectError, Version};
 
 /// How often the ring buffer is read when nothing wakes us.
-const DRAIN_SLOWLY: Duration = Duration::from_millis(20);
-/// How often it is read while new stacks come: their names must be read while the code lives, and
-/// a program that starts frees the code of its modules as soon as they ran.
-const DRAIN_FAST: Duration = Duration::from_millis(2);
+const DRAIN_SLOWLY: Duration = Duration::from_millis(40);
+/// How often it is read while new stacks come: what the kernel could not send of them must be read
+/// while the code lives.
+const DRAIN_FAST: Duration = Duration::from_millis(5);
 /// Records that are read in one go: a flood of them must not keep signals and the clock waiting.
 const RECORDS_AT_ONCE: usize = 1 << 16;
 /// How often somebody who watches is told.
@@ -56,6 +62,9 @@ pub enum RecordError {
         /// The process.
         pid: u32,
     },
+    /// Of the processes that were asked for, none can be profiled.
+    #[error("{0}")]
+    NoTarget(String),
     /// The process cannot be profiled.
     #[error(transparent)]
     Inspect(#[from] InspectError),
@@ -83,7 +92,7 @@ pub enum RecordError {
 pub enum Stopped {
     /// The time was up.
     Duration,
-    /// The target ended.
+    /// The target ended, or the last of them.
     TargetExited,
     /// Control-C.
     Interrupted,
@@ -115,23 +124,34 @@ pub struct Recording {
     pub elapsed: Duration,
     /// From the beginning to the first sample or stretch.
     pub first_event: Option<Duration>,
-    /// The target.
-    pub pid: u32,
-    /// Its version, if it had a Python at the end.
-    pub version: Option<Version>,
-    /// Why its Python was not known at the end.
-    pub not_ready: Option<InspectError>,
+    /// The processes.
+    pub processes: Processes,
+    /// What was asked for, where it is one process only.
+    pub single: Option<Single>,
     launched: Option<Launched>,
-    /// The target's command line.
-    pub command: String,
     /// What somebody should know of its native frames.
     pub notes: Vec<String>,
     /// The unwind tables, where there are native frames.
     pub tables: Option<UnwindTables>,
     /// What was recorded.
     pub mode: Mode,
+    /// What stacks are kept apart by, outermost first.
+    pub groups: Vec<Group>,
     /// What the CPU quotas of its control groups did meanwhile.
     pub throttled: Vec<Throttled>,
+}
+
+/// The only process of a recording, at its end.
+#[derive(Debug)]
+pub struct Single {
+    /// The process.
+    pub pid: u32,
+    /// Its version, if it had a Python at the end.
+    pub version: Option<Version>,
+    /// Why its Python was not known at the end.
+    pub not_ready: Option<InspectError>,
+    /// Its command line.
+    pub command: String,
 }
 
 /// The unwind tables of a recording, at its end.
@@ -173,7 +193,7 @@ fn system(doing: &'static str) -> impl Fn(io::Error) -> RecordError {
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds: the clock of `bpf_ktime_get_ns`.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -199,16 +219,25 @@ fn check_pid(pid: u32) -> Result<(), RecordError> {
     }
 }
 
-struct Session {
-    options: RecordOptions,
-    target: Target,
+/// A recording that goes on.
+pub(super) struct Session {
+    pub(super) options: RecordOptions,
+    pub(super) programs: Programs,
+    pub(super) collector: Collector,
+    pub(super) processes: Processes,
+    pub(super) catalog: Catalog,
+    pub(super) notes: Notes,
+    pub(super) native: Option<NativeTargets>,
+    pub(super) native_notes: Vec<String>,
     launched: Option<Launched>,
-    programs: Programs,
     events: AsyncFd<RingBuf<MapData>>,
-    collector: Collector,
-    names: ThreadNames,
-    native: Option<NativeTarget>,
-    notes: Vec<String>,
+    maps: Option<MapWatch>,
+    /// Files that are mapped and contain no Python, as the kernel tells of them.
+    pub(super) not_python: NotPython,
+    pub(super) ended: Ended,
+    pub(super) names: ThreadNames,
+    /// What was asked for by number, in that order.
+    asked: Vec<u32>,
     command: String,
     quotas: Quotas,
     begin_ns: u64,
@@ -219,123 +248,215 @@ struct Session {
 ///
 /// # Errors
 /// See [`RecordError`]. Once recording has begun, what was recorded is returned whatever happens
-/// to the target.
+/// to the targets.
 pub fn record(
     options: RecordOptions,
-    on_start: impl FnOnce(&Target),
+    on_start: impl FnOnce(&Processes),
     on_progress: impl FnMut(Progress),
 ) -> Result<Recording, RecordError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("cannot start the event loop"))?;
+    // Who comes is to be known before they are gone. Without the right to that, it is tried all the
+    // same.
+    let many = options.target.can_be_many();
+    let precedence = many.then(Precedence::take).and_then(Result::ok);
     runtime.block_on(async {
         let mut session = Session::open(options).await?;
-        on_start(&session.target);
+        on_start(&session.processes);
         let stopped = session.run(on_progress).await?;
+        drop(precedence);
         session.close(stopped)
     })
 }
 
+/// What the kernel side is loaded with.
+fn load_options(options: &RecordOptions) -> LoadOptions {
+    let follows = options.follows_threads();
+    let host_wide = options.target.is_host_wide();
+    let everything = options.target.selection().is_everything();
+    let many = options.target.can_be_many();
+    let (processes, threads) = if many { capacity() } else { (1024, 16_384) };
+    LoadOptions {
+        off_cpu: follows,
+        off_cpu_min_ns: nanoseconds(options.waits.min),
+        waker_min_ns: nanoseconds(options.wakers_from()),
+        native: options.native != NativeFrames::None,
+        kernel: options.kernel,
+        // Switches come by the ten thousands a second.
+        ring_bytes: if follows || many { 8 << 20 } else { 4 << 20 },
+        follow_children: host_wide || options.target.selection().subprocesses,
+        watch_exec: host_wide,
+        others: everything && options.mode.sampling().is_some(),
+        processes,
+        threads,
+    }
+}
+
+/// Processes and threads for which there is room in the kernel's maps: as many as this machine can
+/// number, within reason. A process takes 170 bytes, a thread 180.
+fn capacity() -> (u32, u32) {
+    let numbers = std::fs::read_to_string("/proc/sys/kernel/pid_max");
+    let numbers: u32 = numbers
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(32_768);
+    (numbers.clamp(1024, 32_768), numbers.clamp(16_384, 131_072))
+}
+
 impl Session {
     async fn open(options: RecordOptions) -> Result<Self, RecordError> {
-        let command = match &options.target {
-            TargetChoice::Pid(pid) => proc_file::command_line(*pid).unwrap_or_default(),
-            TargetChoice::Launch(words) => words
-                .iter()
-                .map(|word| word.to_string_lossy())
-                .collect::<Vec<_>>()
-                .join(" "),
+        let many = options.target.can_be_many();
+        let mut catalog = Catalog::default();
+        let mut processes = Processes::default();
+        let mut notes = Notes::default();
+        let launched = match &options.target {
+            TargetChoice::Running(_) => None,
+            TargetChoice::Launch(command, _) => Some(Launched::prepare(command)?),
         };
-        let (mut target, launched) = match &options.target {
-            TargetChoice::Pid(pid) => {
-                check_pid(*pid)?;
-                (find_python(*pid, options.native)?, None)
+        let asked = match (&launched, &options.target) {
+            (Some(launched), TargetChoice::Launch(words, _)) => {
+                let pid = launched.pid();
+                discovery::launched(&mut processes, pid, words);
+                vec![pid]
             }
-            TargetChoice::Launch(command) => {
-                let launched = Launched::prepare(command)?;
-                (Target::before_exec(launched.pid()), Some(launched))
+            _ => {
+                let selection = options.target.selection();
+                for pid in &selection.pids {
+                    check_pid(*pid)?;
+                }
+                selection.pids.clone()
             }
         };
         let follows = options.follows_threads();
-        let load = LoadOptions {
-            off_cpu: follows,
-            off_cpu_min_ns: nanoseconds(options.waits.min),
-            waker_min_ns: nanoseconds(options.wakers_from()),
-            native: options.native != NativeFrames::None,
-            kernel: options.kernel,
-            // Switches come by the ten thousands a second.
-            ring_bytes: if follows { 8 << 20 } else { 4 << 20 },
-            ..LoadOptions::default()
+        let mut programs = Programs::load(&load_options(&options))?;
+        let mut native = match options.native {
+            NativeFrames::None => None,
+            _ => Some(NativeTargets::open(&asked, &mut programs)?),
         };
-        let mut programs = Programs::load(&load)?;
-        let mut native = None;
-        if options.native != NativeFrames::None {
-            native = Some(NativeTarget::open(target.pid, &mut programs)?);
+        let events = watch(programs.take_events()?, "cannot wait for the ring buffer")?;
+        let maps = match many || native.is_some() {
+            true => Some(MapWatch::start().map_err(system("cannot watch mappings"))?),
+            false => None,
+        };
+        if many {
+            // Before the list of processes is read: none passes between.
+            programs.attach_life()?;
+        }
+        if launched.is_none() {
+            discovery::running(&options, &mut catalog, &mut processes, &mut notes)?;
         }
         if let (Some(native), None) = (&mut native, &launched) {
-            target.mappings = native.prepare().await?;
+            for (pid, mappings) in native.prepare().await? {
+                if let Some(process) = processes.get_mut(pid) {
+                    process.target.mappings = mappings;
+                    native.code.published(pid, mappings.generation);
+                }
+            }
         }
-        let events = watch(programs.take_events()?, "cannot wait for the ring buffer")?;
-        programs.set_process(target.pid, &target.entry())?;
-        programs.attach_life()?;
-        let mut collector = Collector::new(Keep {
+        for process in processes.live() {
+            // Where the kernel has an entry already, the process executed another program since it was
+            // looked at: the record of that is here.
+            programs.add_process(process.target.pid, &process.target.entry())?;
+        }
+        discovery::take_out_ended(&mut programs, &mut processes);
+        if !many {
+            programs.attach_life()?;
+        }
+        let collector = Collector::new(Keep {
             unit: match options.mode {
                 Mode::OnCpu(_) => Unit::Samples,
                 Mode::OffCpu | Mode::Wall(_) => Unit::Time,
             },
-            threads: options.threads,
+            threads: options.threads(),
             waits: options.mode.has_waits(),
             wakers: options.waits.wakers,
-            names: options.threads || follows,
+            names: options.threads() || follows,
+            follows,
         });
         if follows {
             // Before the threads are tracked: from then on no switch of theirs is missed. And
             // before the clock starts: this can take longer than a short recording may be wrong.
             programs.attach_off_cpu()?;
         }
-        let quotas = Quotas::of(target.pid);
-        let begin = Instant::now();
-        let begin_ns = monotonic_ns();
-        if let Some(sampling) = options.mode.sampling() {
+        let quotas = Quotas::of_all(processes.live().map(|process| process.target.pid));
+        let command = asked
+            .first()
+            .and_then(|pid| processes.known(processes.get(*pid)?.id))
+            .map_or_else(String::new, |known| known.identity.command.clone());
+        let mut session = Self {
+            options,
+            programs,
+            collector,
+            processes,
+            catalog,
+            notes,
+            native,
+            native_notes: Vec::new(),
+            launched,
+            events,
+            maps,
+            not_python: NotPython::default(),
+            ended: Ended::default(),
+            names: ThreadNames::default(),
+            asked,
+            command,
+            quotas,
+            begin_ns: monotonic_ns(),
+            begin: Instant::now(),
+        };
+        if let Some(sampling) = session.options.mode.sampling() {
             if sampling.per_thread_events {
-                let tids = proc_file::threads(target.pid).unwrap_or_default();
-                programs.sample_threads(&tids, sampling.rate)?;
+                let asked = session.asked.iter();
+                let tids = asked.filter_map(|pid| proc_file::threads(*pid).ok());
+                let tids: Vec<u32> = tids.flatten().collect();
+                session.programs.sample_threads(&tids, sampling.rate)?;
             } else {
-                programs.sample_cpus(sampling.rate)?;
+                session.programs.sample_cpus(sampling.rate)?;
             }
         }
         if follows {
-            let tids = track_threads(&mut programs, &target, &mut collector)?;
-            collector.snapshot = Snapshot::read(
-                &mut target,
-                native.as_ref().map(|native| &native.code),
-                options.kernel,
-                &mut programs,
-                &tids,
-                &mut collector.stacks,
-                &mut collector.counters,
-            );
+            session.track_all();
         }
-        let mut session = Self {
-            options,
-            target,
-            launched,
-            programs,
-            events,
-            collector,
-            names: ThreadNames::default(),
-            native,
-            notes: Vec::new(),
-            command,
-            quotas,
-            begin_ns,
-            begin,
-        };
         if let Some(launched) = &mut session.launched {
             launched.begin()?;
         }
         Ok(session)
+    }
+
+    /// Tracks the threads of all targets, and reads the stacks of those that wait.
+    fn track_all(&mut self) {
+        let pids: Vec<u32> = self
+            .processes
+            .live()
+            .map(|process| process.target.pid)
+            .collect();
+        let with_registers = self.native.is_some() || self.options.kernel;
+        let mut tracked = Vec::new();
+        for pid in pids {
+            tracked.push((pid, self.track_threads(pid)));
+        }
+        let waiting = match with_registers {
+            true => waiting_threads(&mut self.programs, &mut self.collector.counters),
+            false => HashMap::new(),
+        };
+        for (pid, tids) in tracked {
+            let Some(process) = self.processes.get_mut(pid) else {
+                continue;
+            };
+            let native = self.native.as_ref().map(|native| &native.code);
+            self.collector.snapshot.read(
+                process.id,
+                &mut process.target,
+                native,
+                &waiting,
+                &self.programs,
+                &tids,
+                &mut self.collector.stacks,
+                &mut self.collector.counters,
+            );
+        }
     }
 
     async fn run(&mut self, mut on_progress: impl FnMut(Progress)) -> Result<Stopped, RecordError> {
@@ -343,34 +464,43 @@ impl Session {
             signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
         let mut terminate =
             signal(SignalKind::terminate()).map_err(system("cannot handle SIGTERM"))?;
-        let exit: Option<AsyncFd<OwnedFd>> = match pidfd::open(self.target.pid) {
-            Ok(fd) => Some(watch(fd, "cannot wait for the target's end")?),
-            // It ended already.
-            Err(_) => None,
-        };
+        let mut exits: Vec<AsyncFd<OwnedFd>> = Vec::new();
+        for pid in &self.asked {
+            // One that ended already is not waited for.
+            if let Ok(fd) = pidfd::open(*pid) {
+                exits.push(watch(fd, "cannot wait for the target's end")?);
+            }
+        }
+        let many = self.options.target.can_be_many();
+        let waits_for_end = !self.options.target.is_host_wide();
         let deadline = self.options.duration.map(|duration| self.begin + duration);
         let mut pause = DRAIN_FAST;
         let mut next_drain = tokio::time::Instant::now() + pause;
         let mut progress = interval(PROGRESS_EVERY);
         progress.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let next_try = self.target.next_try().map(tokio::time::Instant::from_std);
+            let next_try = self.processes.next_try();
+            let next_try = next_try.map(tokio::time::Instant::from_std);
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => return Ok(Stopped::Interrupted),
                 _ = terminate.recv() => return Ok(Stopped::Terminated),
                 () = sleep_until(deadline) => return Ok(Stopped::Duration),
-                () = readable(exit.as_ref()) => return Ok(Stopped::TargetExited),
-                () = maybe_sleep_until(next_try) => {
-                    if self.target.inspect_again() {
-                        self.programs.set_process(self.target.pid, &self.target.entry())?;
-                    }
-                }
-                mappings = changed(self.native.as_mut()) => {
-                    match mappings {
-                        Ok(mappings) => self.publish_native(mappings)?,
+                () = all_ended(&exits), if waits_for_end => return Ok(Stopped::TargetExited),
+                () = maybe_sleep_until(next_try) => self.look_at_due()?,
+                published = changed(self.native.as_mut()) => {
+                    match published {
+                        Ok(published) => self.publish_native(published)?,
                         // The kernel keeps what it had: no reason to lose what was recorded.
                         Err(_) => self.collector.counters.add(Counter::UnwindTablesRefused, 1),
+                    }
+                }
+                mapped = mapped(self.maps.as_mut()) => {
+                    if let (Some(native), Some(mapped)) = (&mut self.native, &mapped) {
+                        native.mapped(mapped);
+                    }
+                    if many {
+                        self.mapped(mapped)?;
                     }
                 }
                 ready = self.events.readable_mut() => {
@@ -378,6 +508,7 @@ impl Session {
                         ready.clear_ready();
                     }
                     let _more = self.drain();
+                    self.look_at_due()?;
                 }
                 () = tokio::time::sleep_until(next_drain) => {
                     let known = self.collector.stacks.count();
@@ -387,11 +518,9 @@ impl Session {
                     next_drain = tokio::time::Instant::now() + pause;
                 }
                 _ = progress.tick() => {
-                    self.names.refresh(
-                        self.target.pid,
-                        self.target.python(),
-                        &mut self.collector.unnamed,
-                    );
+                    self.refresh_names();
+                    self.tidy();
+                    self.tidy_native();
                     let counters = self.programs.counters().unwrap_or_default();
                     let stretches = match self.options.mode.has_waits() {
                         true => counters.get(Counter::OffCpuStretches),
@@ -404,13 +533,33 @@ impl Session {
         }
     }
 
+    fn refresh_names(&mut self) {
+        for process in self.processes.live_mut() {
+            let target = &process.target;
+            self.names.refresh(
+                process.id,
+                target.pid,
+                target.python(),
+                &mut process.unnamed,
+            );
+        }
+    }
+
     /// Reads records. Returns whether there are more.
-    fn drain(&mut self) -> bool {
+    pub(super) fn drain(&mut self) -> bool {
+        let others = self.counts_others();
         for _ in 0..RECORDS_AT_ONCE {
             let Some(record) = self.events.get_mut().next() else {
                 return false;
             };
-            self.collector.take(&record, &mut self.target);
+            if let Some(header) = EventHeader::parse(&record) {
+                discovery::follow(&header, &mut self.processes, &mut self.collector, others);
+                if let Some(native) = &mut self.native {
+                    let (processes, programs) = (&mut self.processes, &mut self.programs);
+                    native_follow::follow(native, &header, processes, programs);
+                }
+            }
+            self.collector.take(&record, &mut self.processes);
         }
         true
     }
@@ -420,7 +569,7 @@ impl Session {
         // was not seen to run.
         let follows = self.options.follows_threads();
         let ran = match follows {
-            true => cpu_times(self.target.pid),
+            true => cpu_times(self.processes.live().map(|process| process.target.pid)),
             false => HashMap::new(),
         };
         let elapsed = self.begin.elapsed();
@@ -431,33 +580,38 @@ impl Session {
         }
         // Nothing is added any more: the buffer holds less than its size, and this ends.
         while self.drain() {}
+        self.settle_candidates()?;
         if follows {
             self.flush_off_cpu(end_ns, &ran)?;
             self.collector.finish();
         }
-        if matches!(self.options.mode, Mode::Wall(_)) {
+        if let Mode::Wall(sampling) = self.options.mode {
             let on_cpu = self.on_cpu_times();
-            self.collector.profile.give_time_to_samples(&on_cpu);
+            let period_ns = 1_000_000_000 / u64::from(sampling.rate.max(1));
+            self.collector
+                .profile
+                .give_time_to_samples(&on_cpu, period_ns);
         }
-        self.names.refresh(
-            self.target.pid,
-            self.target.python(),
-            &mut self.collector.unnamed,
-        );
+        self.refresh_names();
         self.collector.count_missing_stacks();
         let mut counters = self.programs.counters()?;
         for counter in Counter::ALL {
             counters.add(*counter, self.collector.counters.get(*counter));
         }
         self.name_native(&mut counters);
-        let codes = self.target.code_stats();
+        let codes = self.processes.code_stats();
+        counters.add(Counter::CodesRead, codes.read);
+        counters.add(Counter::CodeLinesGone, codes.lines_gone);
         counters.add(Counter::CodeGone, codes.gone);
         counters.add(Counter::CodeUnproven, codes.unproven);
         let first_event = self
             .collector
             .first_ns
             .map(|first| Duration::from_nanos(first.saturating_sub(self.begin_ns)));
-        let version = self.target.python().map(|python| python.version);
+        self.processes.refresh_inner_pids();
+        let single = self.single();
+        let mut notes = self.notes.lines();
+        notes.extend(self.native_notes);
         Ok(Recording {
             collector: self.collector,
             names: self.names,
@@ -465,77 +619,54 @@ impl Session {
             stopped,
             elapsed,
             first_event,
-            pid: self.target.pid,
-            version,
-            not_ready: self.target.take_error(),
+            processes: self.processes,
+            single,
             launched: self.launched,
-            command: self.command,
-            notes: self.notes,
-            tables: self.native.as_ref().map(NativeTarget::tables),
+            notes,
+            tables: self.native.as_ref().map(NativeTargets::tables),
             mode: self.options.mode,
+            groups: self.options.groups,
             throttled: self.quotas.since(),
         })
     }
 
-    /// Tells the kernel what is mapped now, and which tables there are.
-    fn publish_native(&mut self, mappings: MappingsRef) -> Result<(), RecordError> {
-        // What it wrote before may say that the process executed another program.
-        let _more = self.drain();
-        let known = self.programs.process_generation(self.target.pid);
-        if known == Some(self.target.entry().generation) {
-            self.target.mappings = mappings;
-            let entry = self.target.entry();
-            self.programs.set_process(self.target.pid, &entry)?;
-        } else if let Some(native) = &mut self.native {
-            // It did so just now: again when the record of it is here.
-            native.look_soon();
+    /// The process that was asked for, where it can be no other.
+    fn single(&mut self) -> Option<Single> {
+        if self.options.target.can_be_many() {
+            return None;
         }
-        Ok(())
+        let pid = *self.asked.first()?;
+        let target = self
+            .processes
+            .get_mut(pid)
+            .map(|process| &mut process.target);
+        let (version, not_ready) = match target {
+            Some(target) => (
+                target.python().map(|python| python.version),
+                target.take_error(),
+            ),
+            None => (None, None),
+        };
+        Some(Single {
+            pid,
+            version,
+            not_ready,
+            command: std::mem::take(&mut self.command),
+        })
     }
 
-    /// Names native frames and merges the stacks.
-    fn name_native(&mut self, counters: &mut Counters) {
-        if self.native.is_none() && !self.options.kernel {
-            return;
-        }
-        let code = self.native.as_ref().map(|native| &native.code);
-        let python = self.target.python().map(|python| Interpreter {
-            module: &python.module,
-            by_count: python.layout.walk.entry_kind == EntryKind::None as u8,
-        });
-        let by_count = python.is_some_and(|python| python.by_count);
-        let named = name_native(
-            &mut self.collector.stacks,
-            code,
-            self.target.pid,
-            python,
-            self.options.native,
-            self.options.tell,
-        );
-        if by_count {
-            // The kernel cannot tell, so it was not counted there.
-            let disagreed: BTreeSet<u64> = named.disagreed.iter().copied().collect();
-            let keys = self.collector.profile.weights().map(|(key, _)| key);
-            let samples = keys.filter(|key| disagreed.contains(&key.stack)).count();
-            counters.add(Counter::MergeDisagreed, samples as u64);
-        }
-        self.notes = named.notes;
-        if let Some(code) = code {
-            let stats = code.stats();
-            counters.add(Counter::UnwindTablesRefused, stats.tables_refused);
-            counters.add(Counter::UnwindRulesRefused, stats.rules_refused);
-            counters.add(Counter::UnwindTablesMissing, stats.tables_missing);
-        }
-    }
-
-    /// How long threads were on a CPU, nanoseconds by tid; of all of them together by 0, where they
-    /// are not kept apart.
-    fn on_cpu_times(&self) -> HashMap<u32, u64> {
+    /// How long threads were on a CPU, nanoseconds; of all threads of a process together by 0, where
+    /// they are not kept apart.
+    fn on_cpu_times(&self) -> HashMap<ThreadId, u64> {
         let times = self.collector.accounts.on_cpu();
-        if self.options.threads {
+        if self.options.threads() {
             return times;
         }
-        HashMap::from([(0, times.values().sum())])
+        let mut together: HashMap<ThreadId, u64> = HashMap::new();
+        for ((process, _), time) in times {
+            *together.entry((process, 0)).or_default() += time;
+        }
+        together
     }
 
     /// The stretches that had not ended when the recording did. `ran` is what threads had run
@@ -543,6 +674,9 @@ impl Session {
     fn flush_off_cpu(&mut self, end_ns: u64, ran: &HashMap<u32, u64>) -> Result<(), RecordError> {
         let min_ns = nanoseconds(self.options.waits.min);
         for (tid, mut thread) in self.programs.threads()? {
+            let Some(process) = self.processes.get_mut(thread.tgid) else {
+                continue;
+            };
             let waited = thread.state == THREAD_UNSEEN && self.collector.snapshot.waited(tid);
             let ran_ns = ran.get(&tid).copied().unwrap_or(0);
             // The last switches may be later than the end, by as much as it takes to detach.
@@ -559,7 +693,7 @@ impl Session {
                     counters.add(Counter::OffCpuShortNs, length);
                 } else {
                     record.header.tid = tid;
-                    self.collector.off_cpu(record);
+                    self.collector.off_cpu(record, process);
                 }
             }
             let accounts = &mut self.collector.accounts;
@@ -576,22 +710,22 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The Python of a process; with native frames, a process without one will do.
-fn find_python(pid: u32, native: NativeFrames) -> Result<Target, InspectError> {
-    match Target::running(pid) {
-        Err(InspectError::Locate(LocateError::NotPython { .. }))
-            if native != NativeFrames::None =>
-        {
-            Ok(Target::without_python(pid))
-        }
-        result => result,
+/// Waits until the kernel has other tables than before.
+async fn changed(native: Option<&mut NativeTargets>) -> Result<Published, TablesError> {
+    match native {
+        Some(native) => native.changed().await,
+        None => std::future::pending().await,
     }
 }
 
-/// Waits until the kernel has other tables than before.
-async fn changed(native: Option<&mut NativeTarget>) -> Result<MappingsRef, TablesError> {
-    match native {
-        Some(native) => native.changed().await,
+/// Waits until a process maps code.
+async fn mapped(maps: Option<&mut MapWatch>) -> Option<Mapped> {
+    match maps {
+        Some(maps) => match maps.next().await {
+            Some(mapped) => Some(mapped),
+            // Nobody tells of mappings any more.
+            None => std::future::pending().await,
+        },
         None => std::future::pending().await,
     }
 }
@@ -603,46 +737,15 @@ fn watch<T: AsRawFd>(source: T, doing: &'static str) -> Result<AsyncFd<T>, Recor
         .map_err(system(doing))
 }
 
-/// Tracks every thread of the target: again until no new one appears, since a thread can start
-/// one while the list is read.
-fn track_threads(
-    programs: &mut Programs,
-    target: &Target,
-    collector: &mut Collector,
-) -> Result<Vec<u32>, RecordError> {
-    let mut known = std::collections::BTreeSet::new();
-    loop {
-        let listed =
-            proc_file::threads(target.pid).map_err(|_| RecordError::NoProcess(target.pid))?;
-        let new: Vec<u32> = listed
-            .into_iter()
-            .filter(|tid| known.insert(*tid))
-            .collect();
-        if new.is_empty() {
-            return Ok(known.into_iter().collect());
-        }
-        for tid in new {
-            let now_ns = monotonic_ns();
-            let ran_ns = proc_file::thread_cpu_ns(target.pid, tid).unwrap_or(RAN_UNKNOWN);
-            let generation = target.entry().generation;
-            let entry = ThreadEntry {
-                earlier: waiting_on::earlier(target.pid, tid),
-                ..ThreadEntry::new(target.pid, THREAD_UNSEEN, generation, now_ns, ran_ns)
-            };
-            collector.accounts.begin(tid, now_ns);
-            if programs.track_thread(tid, &entry).is_err() {
-                collector.counters.add(Counter::ThreadsUntracked, 1);
-            }
-        }
-    }
-}
-
-/// What each thread of a process has run, nanoseconds, where the kernel keeps that (`SCHED_INFO`).
-fn cpu_times(pid: u32) -> HashMap<u32, u64> {
-    let tids = proc_file::threads(pid).unwrap_or_default();
-    tids.into_iter()
-        .filter_map(|tid| Some((tid, proc_file::thread_cpu_ns(pid, tid)?)))
-        .collect()
+/// What each thread of some processes has run, nanoseconds, where the kernel keeps that
+/// (`SCHED_INFO`).
+fn cpu_times(pids: impl Iterator<Item = u32>) -> HashMap<u32, u64> {
+    let threads = |pid| {
+        let tids = proc_file::threads(pid).unwrap_or_default();
+        tids.into_iter()
+            .filter_map(move |tid| Some((tid, proc_file::thread_cpu_ns(pid, tid)?)))
+    };
+    pids.flat_map(threads).collect()
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
@@ -656,9 +759,9 @@ pub(super) async fn maybe_sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// Ends when the process did; at once when it had ended before it could be watched.
-async fn readable(exit: Option<&AsyncFd<OwnedFd>>) {
-    if let Some(exit) = exit {
+/// Ends when all of them did; at once for those that had ended before they could be watched.
+async fn all_ended(exits: &[AsyncFd<OwnedFd>]) {
+    for exit in exits {
         let _guard = exit.readable().await;
     }
 }

@@ -15,6 +15,7 @@ use profiler_common::waiting::WaitingThread;
 use profiler_common::walk::{self, Frame, MAX_FRAMES, Walk, WalkCache, WalkStatus};
 
 use super::host_unwind::{HostUnwind, kernel_part};
+use super::processes::ProcessId;
 use super::stacks::{NativePart, Stacks};
 use super::target::Target;
 use crate::bpf::Programs;
@@ -70,20 +71,23 @@ impl Snapshot {
             .map(|(tid, _)| *tid)
     }
 
-    /// Reads the stacks of all threads that the kernel has not seen run.
+    /// Reads the stacks of all threads of a process that the kernel has not seen run. `waiting` is
+    /// what the kernel keeps of threads, where frames below Python's are wanted.
+    #[expect(clippy::too_many_arguments, reason = "what a walk from outside needs")]
     pub fn read(
+        &mut self,
+        process: ProcessId,
         target: &mut Target,
         native: Option<&NativeCode>,
-        with_kernel: bool,
-        programs: &mut Programs,
+        waiting: &HashMap<u32, WaitingThread>,
+        programs: &Programs,
         tids: &[u32],
         stacks: &mut Stacks,
         counters: &mut Counters,
-    ) -> Self {
-        let threads = Self::walk_all(target, native, with_kernel, programs, tids, counters);
+    ) {
+        let threads = Self::walk_all(process, target, native, waiting, programs, tids, counters);
         // Names take longer than walks, in which other threads would run.
-        let generation = target.entry().generation;
-        let mut by_thread = HashMap::new();
+        let generation = target.generation();
         for thread in threads {
             let mut hash = thread.hash;
             if let Some(part) = thread.native {
@@ -96,23 +100,20 @@ impl Snapshot {
                     target.resolve(generation, frame)
                 });
             }
-            let stack = hash;
-            by_thread.insert(
-                thread.tid,
-                SnapshotStack {
-                    stack,
-                    ..thread.found
-                },
-            );
+            let found = SnapshotStack {
+                stack: hash,
+                ..thread.found
+            };
+            self.by_thread.insert(thread.tid, found);
         }
-        Self { by_thread }
     }
 
     fn walk_all(
+        process: ProcessId,
         target: &Target,
         native: Option<&NativeCode>,
-        with_kernel: bool,
-        programs: &mut Programs,
+        waiting: &HashMap<u32, WaitingThread>,
+        programs: &Programs,
         tids: &[u32],
         counters: &mut Counters,
     ) -> Vec<Walked> {
@@ -124,12 +125,7 @@ impl Snapshot {
             .unwrap_or_default();
         let mut frames = Box::new([Frame::default(); MAX_FRAMES]);
         let mut cache = WalkCache::default();
-        let waiting = if native.is_some() || with_kernel {
-            waiting_threads(programs, counters)
-        } else {
-            HashMap::new()
-        };
-        let mut unwinder = native.map(|native| HostUnwind::new(native, entry.mappings));
+        let mut unwinder = native.map(|native| HostUnwind::new(native, process, entry.mappings));
         let mut segments = Box::new(Segments::EMPTY);
         let unseen = |tid: u32| {
             programs
@@ -150,6 +146,7 @@ impl Snapshot {
             let hash = walk::run(
                 &mem,
                 &entry,
+                pid,
                 fsbase,
                 &mut walk,
                 &mut cache,
@@ -158,7 +155,7 @@ impl Snapshot {
             );
             let native = waiting.get(&tid).map(|thread| match &mut unwinder {
                 Some(unwinder) => unwinder.run(&mem, thread, &mut segments),
-                None => kernel_part(thread),
+                None => kernel_part(process, thread),
             });
             let mut gil = Gil::default();
             let gil_read = gil::read(&mem, &entry, walk.interp, &mut gil);
@@ -215,8 +212,8 @@ struct Walked {
     found: SnapshotStack,
 }
 
-/// What the kernel keeps of the target's threads, by tid.
-fn waiting_threads(
+/// What the kernel keeps of the targets' threads, by tid.
+pub fn waiting_threads(
     programs: &mut Programs,
     counters: &mut Counters,
 ) -> HashMap<u32, WaitingThread> {

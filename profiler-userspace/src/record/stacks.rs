@@ -1,12 +1,14 @@
 //! The stacks of a recording: frames by the kernel's hash, names by frame.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use profiler_common::hash;
 use profiler_common::thread::{STACK_NOT_SAMPLED, STACK_OF_START, STACK_UNKNOWN, WAKER_INTERRUPT};
 use profiler_common::unwind::{Token, UnwindStatus};
 use profiler_common::walk::{Frame, WalkStatus};
 
+use super::processes::ProcessId;
 use crate::python::code::{CodeInfo, Resolved};
 
 /// One frame as it is shown.
@@ -44,6 +46,8 @@ pub struct NativePart {
     pub status: UnwindStatus,
     /// The generation of the mappings that the addresses are of.
     pub mappings: u32,
+    /// The process.
+    pub process: ProcessId,
 }
 
 /// One stack: frames from the root to the leaf.
@@ -75,6 +79,9 @@ pub struct Unmerged {
     pub off_cpu: bool,
 }
 
+/// What the hash of a stack of processes that ended begins with.
+const SETTLED: u64 = 0x656e_6465_6421;
+
 /// All stacks of a recording.
 #[derive(Debug)]
 pub struct Stacks {
@@ -83,6 +90,8 @@ pub struct Stacks {
     ids: HashMap<FrameText, FrameId>,
     /// Native parts whose frames have not come yet.
     parts: HashMap<u64, NativePart>,
+    /// Generations of mappings that native parts name.
+    mappings: HashSet<u32>,
 }
 
 /// What the root of a stack says about a walk that did not end as it should, or the whole stack
@@ -115,6 +124,7 @@ impl Default for Stacks {
             frames: Vec::new(),
             ids: HashMap::new(),
             parts: HashMap::new(),
+            mappings: HashSet::new(),
         };
         for (hash, marker) in [
             (STACK_OF_START, "[thread start]"),
@@ -174,8 +184,15 @@ impl Stacks {
     /// Keeps the native part of a stack whose frames come next.
     pub fn expect(&mut self, hash: u64, part: NativePart) {
         if !self.contains(hash) {
+            self.mappings.insert(part.mappings);
             self.parts.insert(hash, part);
         }
+    }
+
+    /// Whether a native part names that generation of mappings.
+    #[must_use]
+    pub fn names_mappings(&self, generation: u32) -> bool {
+        self.mappings.contains(&generation)
     }
 
     /// Stacks that have a native part which is not merged yet.
@@ -225,6 +242,38 @@ impl Stacks {
             FrameText::Process(name) => Some(name),
             _ => None,
         }
+    }
+
+    /// Stacks of some processes are those of others, which run the same.
+    pub fn put_together(&mut self, moves: &BTreeMap<ProcessId, ProcessId>) {
+        let parts = self.by_hash.values_mut();
+        for part in parts.filter_map(|stack| stack.native.as_mut()) {
+            if let Some(to) = moves.get(&part.process) {
+                part.process = *to;
+            }
+        }
+    }
+
+    /// The process of a stack has ended: it is kept by what it shows, as the same of others is. Returns
+    /// the hash by which it is known from now on.
+    pub fn settle(&mut self, hash: u64) -> u64 {
+        let known = self.by_hash.get(&hash);
+        let Some(stack) = known.filter(|stack| stack.native.is_none() && hash >= hash::FIRST)
+        else {
+            return hash;
+        };
+        let content = stack
+            .frames
+            .iter()
+            .fold(SETTLED, |state, frame| hash::fold(state, u64::from(*frame)));
+        let content = hash::finish(hash::fold(content, stack.frames.len() as u64));
+        if let Some(stack) = self.by_hash.remove(&hash) {
+            self.by_hash.entry(content).or_insert(Stack {
+                python: Vec::new(),
+                ..stack
+            });
+        }
+        content
     }
 
     /// Keeps a stack: frames leaf first, as the kernel sends them, named by `resolve`.

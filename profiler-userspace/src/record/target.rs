@@ -1,19 +1,26 @@
-//! The process that is recorded, and what is known of its Python.
+//! One process that is recorded, and what is known of its Python.
 
 use std::time::{Duration, Instant};
 
+use profiler_common::event::EventHeader;
 use profiler_common::layout::{MappingsRef, PROCESS_WITHOUT_PYTHON, ProcessEntry};
 use profiler_common::walk::Frame;
 
 use crate::process::RemoteMemory;
+use crate::python::catalog::{Catalog, Inspected};
 use crate::python::code::{CodeCache, CodeStats, Resolved};
-use crate::python::inspect::{self, InspectError, Python};
+use crate::python::code_pool::CodePool;
+use crate::python::inspect::{InspectError, Python};
+use crate::python::locate::LocateError;
 
 /// How often a process that just began is looked at.
 const RETRY_EVERY: Duration = Duration::from_millis(2);
 /// A process that has no Python by then most likely has none: look less often.
 const RETRY_SLOWLY_AFTER: Duration = Duration::from_secs(2);
 const RETRY_SLOWLY_EVERY: Duration = Duration::from_millis(100);
+/// A Python that is known by comparison is looked at for itself, less and less often.
+const PROVE_AFTER: Duration = Duration::from_millis(10);
+const PROVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
 
 /// What is known of one generation of the target.
 #[derive(Debug)]
@@ -24,6 +31,17 @@ struct Program {
     codes: CodeCache,
 }
 
+/// What came of a look at a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing that is new.
+    Nothing,
+    /// Something that the kernel must be told.
+    Tell,
+    /// It runs no Python, as far as can be seen now.
+    NotPython,
+}
+
 /// The target.
 #[derive(Debug)]
 pub struct Target {
@@ -31,71 +49,122 @@ pub struct Target {
     pub pid: u32,
     generation: u32,
     program: Option<Program>,
-    /// When the process executed a program that was not inspected yet.
+    /// When the process executed a program that was not inspected yet, or whose Python is known by
+    /// comparison only.
     unknown_since: Option<Instant>,
     next_try: Instant,
+    pause: Duration,
     last_error: Option<InspectError>,
     earlier: CodeStats,
+    pool: CodePool,
     /// What of the process is code, as the kernel finds it.
     pub mappings: MappingsRef,
     without_python: bool,
 }
 
 impl Target {
-    /// A process that is about to execute its program.
+    /// A process of which nothing is known yet.
     #[must_use]
-    pub fn before_exec(pid: u32) -> Self {
+    pub fn new(pid: u32, generation: u32) -> Self {
         Self {
             pid,
-            generation: 0,
+            generation,
             program: None,
             unknown_since: None,
             next_try: Instant::now(),
+            pause: RETRY_EVERY,
             last_error: None,
             earlier: CodeStats::default(),
+            pool: CodePool::default(),
             mappings: MappingsRef::default(),
             without_python: false,
         }
     }
 
-    /// A process that runs Python.
-    ///
-    /// # Errors
-    /// See [`InspectError`].
-    pub fn running(pid: u32) -> Result<Self, InspectError> {
-        let mut target = Self::before_exec(pid);
-        target.adopt(inspect::inspect(pid)?);
-        Ok(target)
-    }
-
-    /// A process that runs no Python, for what else it runs.
+    /// A process that was made as a copy of this one.
     #[must_use]
-    pub fn without_python(pid: u32) -> Self {
-        Self {
-            without_python: true,
-            ..Self::before_exec(pid)
+    pub fn copied(&self, pid: u32, generation: u32) -> Self {
+        let mut copy = Self::new(pid, generation);
+        copy.pool = self.pool.clone();
+        copy.without_python = self.without_python;
+        copy.mappings = self.mappings;
+        if let Some(program) = &self.program {
+            let python = Python {
+                pid,
+                ..program.python.clone()
+            };
+            copy.program = Some(Program {
+                generation,
+                entry: ProcessEntry {
+                    generation,
+                    ..program.entry
+                },
+                python,
+                codes: CodeCache::new(self.pool.clone()),
+            });
         }
+        if self.unknown_since.is_some() {
+            copy.unknown_since = Some(Instant::now());
+        }
+        copy
     }
 
-    fn adopt(&mut self, python: Python) {
+    /// The process runs no Python, and is recorded for what else it runs.
+    pub fn runs_no_python(&mut self) {
+        self.without_python = true;
+        self.unknown_since = None;
+    }
+
+    fn adopt(&mut self, found: Inspected, pool: &CodePool) -> Look {
+        let Inspected { python, proven } = found;
+        self.pool = pool.clone();
         let entry = ProcessEntry {
             generation: self.generation,
             ..python.entry
         };
-        self.program = Some(Program {
-            generation: self.generation,
-            python,
-            entry,
-            codes: CodeCache::default(),
-        });
-        self.unknown_since = None;
+        let now = Instant::now();
         self.last_error = None;
+        self.without_python = false;
+        if proven {
+            self.unknown_since = None;
+        } else {
+            self.pause = match self.program {
+                Some(_) => PROVE_AT_MOST_EVERY.min(self.pause * 2),
+                None => PROVE_AFTER,
+            };
+            self.unknown_since.get_or_insert(now);
+            self.next_try = now + self.pause;
+        }
+        match &mut self.program {
+            // What its code objects are called still holds.
+            Some(program) if program.generation == self.generation => {
+                let changed = program.entry != entry;
+                program.python = python;
+                program.entry = entry;
+                if changed { Look::Tell } else { Look::Nothing }
+            }
+            _ => {
+                self.program = Some(Program {
+                    generation: self.generation,
+                    python,
+                    entry,
+                    codes: CodeCache::new(self.pool.clone()),
+                });
+                Look::Tell
+            }
+        }
     }
 
     /// The Python that runs now, if it is known.
     #[must_use]
     pub fn python(&self) -> Option<&Python> {
         self.program.as_ref().map(|program| &program.python)
+    }
+
+    /// Which of its programs the process runs.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// Why the Python that runs now is not known.
@@ -130,48 +199,60 @@ impl Target {
         self.without_python = false;
         self.mappings = MappingsRef::default();
         if let Some(program) = self.program.take() {
-            self.earlier = sum(self.earlier, program.codes.stats());
+            self.earlier = self.earlier.plus(program.codes.stats());
         }
+        self.look_soon();
+    }
+
+    /// The process may run a Python that is not known.
+    pub fn look_soon(&mut self) {
         let now = Instant::now();
         self.unknown_since = Some(now);
         self.next_try = now;
     }
 
-    /// When to call [`Target::inspect_again`] next; `None` when there is no need.
+    /// When to call [`Target::look`] next; `None` when there is no need.
     #[must_use]
     pub fn next_try(&self) -> Option<Instant> {
         self.unknown_since.map(|_| self.next_try)
     }
 
-    /// Looks for a Python in the program that the process executed. Returns whether the kernel
-    /// must be told.
-    pub fn inspect_again(&mut self) -> bool {
-        let Some(since) = self.unknown_since else {
-            return false;
-        };
-        let now = Instant::now();
-        if now < self.next_try {
-            return false;
-        }
-        match inspect::inspect(self.pid) {
-            Ok(python) => {
-                self.adopt(python);
-                true
-            }
+    /// Looks for the Python of the program that the process runs. To be called when
+    /// [`Target::next_try`] says so.
+    pub fn look(&mut self, catalog: &mut Catalog) -> Look {
+        match catalog.inspect(self.pid) {
+            Ok(found) => self.adopt(found, catalog.code_pool()),
             Err(error) => {
+                let not_python =
+                    matches!(error, InspectError::Locate(LocateError::NotPython { .. }));
+                let now = Instant::now();
                 if !error.is_too_early() {
                     self.unknown_since = None;
                 }
                 self.last_error = Some(error);
-                let young = now.duration_since(since) < RETRY_SLOWLY_AFTER;
+                let young = self
+                    .unknown_since
+                    .is_some_and(|since| now.duration_since(since) < RETRY_SLOWLY_AFTER);
                 self.next_try = now
                     + if young {
                         RETRY_EVERY
                     } else {
                         RETRY_SLOWLY_EVERY
                     };
-                false
+                if not_python {
+                    Look::NotPython
+                } else {
+                    Look::Nothing
+                }
             }
+        }
+    }
+
+    /// Takes a record with memory that names a code object.
+    pub fn take_code(&mut self, header: &EventHeader, record: &[u8]) {
+        let program = self.program.as_mut();
+        if let Some(program) = program.filter(|program| program.generation == header.generation) {
+            program.codes.take(&program.python.layout, header, record);
         }
     }
 
@@ -186,11 +267,7 @@ impl Target {
         let layout = &program.python.layout;
         let resolved = program.codes.resolve(&mem, layout, &program.entry, frame);
         let line = match &resolved {
-            Resolved::Known(info) => {
-                layout
-                    .lines
-                    .line_at(&info.line_table, info.first_line, frame.lasti)
-            }
+            Resolved::Known(info) => info.line_at(layout.lines, frame.lasti),
             Resolved::Gone => None,
         };
         Some((resolved, line))
@@ -204,14 +281,6 @@ impl Target {
             .as_ref()
             .map(|program| program.codes.stats())
             .unwrap_or_default();
-        sum(self.earlier, now)
-    }
-}
-
-fn sum(a: CodeStats, b: CodeStats) -> CodeStats {
-    CodeStats {
-        read: a.read + b.read,
-        gone: a.gone + b.gone,
-        unproven: a.unproven + b.unproven,
+        self.earlier.plus(now)
     }
 }

@@ -65,7 +65,8 @@ impl Waits {
     /// Takes a stretch, and counts it in a profile.
     pub(super) fn take(&mut self, stretch: &Stretch, profile: Option<&mut Profile>) {
         let wait = &stretch.wait;
-        self.gils.meet(wait.tstate, stretch.tid, wait.gil);
+        let thread = (stretch.key.process, stretch.tid);
+        self.gils.meet(wait.tstate, thread, wait.gil);
         let holder = self.gils.holder(wait.gil_holder);
         self.gils.see(wait.gil, stretch.from_ns, holder);
         if stretch.cause == Cause::Gil {
@@ -215,6 +216,7 @@ mod tests {
             tid,
             tgid: 1,
             key: Key {
+                process: 1,
                 tid: 0,
                 stack: STACK + u64::from(tid),
                 doing: Doing::queued(),
@@ -281,6 +283,6 @@ mod tests {
         assert_eq!(weights(&profile, Cause::Gil), (5_990_000, 1));
         let of = waits.blame.of(Cause::Gil, STACK + 7).expect("known");
         assert_eq!(of.get(&99), Some(&6_000_000));
-        assert_eq!(waits.gils.wanted()[0].wanted_ns, 5_990_000);
+        assert_eq!(waits.gils.wanted()[0].1.wanted_ns, 5_990_000);
     }
 }
