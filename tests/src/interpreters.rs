@@ -127,6 +127,16 @@ fn note(version: &str, test: &str) {
     }
 }
 
+/// Says that a test ran on all versions together.
+///
+/// # Panics
+/// When nobody says which there are.
+pub fn note_all(test: &str) {
+    for interpreter in all() {
+        note(&interpreter.version, test);
+    }
+}
+
 /// Runs a test on every interpreter, and fails at the end when it failed on any.
 ///
 /// # Panics

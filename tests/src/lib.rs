@@ -5,10 +5,14 @@
 //! directory that `PYSCRY_SITE` names.
 
 pub mod agree;
+pub mod cgroup;
 pub mod compiled;
+pub mod crowd;
+pub mod family;
 pub mod folded;
 pub mod frames;
 pub mod gdb;
+pub mod host;
 pub mod hostile;
 pub mod interpreters;
 pub mod native;
@@ -20,8 +24,11 @@ pub mod times;
 pub mod until_quiet;
 pub mod until_told;
 
+pub use crowd::Crowd;
+pub use family::Family;
 pub use folded::Folded;
 pub use frames::Frame;
+pub use host::{Host, HostRecorder, Process, Recorded};
 pub use interpreters::{Interpreter, on_each, on_each_built_here, on_one};
 pub use native::{Native, Workshop};
 pub use pyscry::{Ended, Recorder, pyscry, record, sampled};

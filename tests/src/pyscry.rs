@@ -71,7 +71,7 @@ impl Recorder {
             .expect("pyscry runs");
         let mut stderr = BufReader::new(child.stderr.take().expect("its messages"));
         let mut said = String::new();
-        while !said.contains("Recording process") {
+        while !said.contains("Recording ") {
             let read = stderr.read_line(&mut said).expect("its messages");
             assert_ne!(read, 0, "pyscry did not begin: {said}");
         }
@@ -80,6 +80,12 @@ impl Recorder {
             stderr,
             directory,
         }
+    }
+
+    /// The process that records.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
