@@ -19,6 +19,7 @@ mod bpf_stats;
 mod cost;
 mod events;
 mod folded;
+mod host;
 mod kernel;
 mod native_cost;
 mod native_idle;
@@ -99,6 +100,8 @@ enum Measurement {
     Service,
     /// Time in the kernel of each program that records waits.
     ProgramCost,
+    /// What a recording of 1,100 interpreters takes.
+    Host,
 }
 
 impl Measurement {
@@ -120,6 +123,7 @@ impl Measurement {
             Self::Tables => tables::rows(bench),
             Self::Service => service::rows(bench),
             Self::ProgramCost => program_cost::rows(bench),
+            Self::Host => host::rows(bench),
         }
     }
 }
@@ -153,7 +157,7 @@ impl Bench {
             pyscry: Tool {
                 exe: pyscry,
                 format: Format::Folded {
-                    announces: "Recording process",
+                    announces: "Recording ",
                 },
             },
             py_spy,

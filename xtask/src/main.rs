@@ -10,6 +10,7 @@ mod ebpf;
 mod numpy;
 mod pythons;
 mod run;
+mod soak;
 mod test;
 mod tools;
 mod vm;
@@ -33,6 +34,8 @@ enum Command {
     Ebpf(ebpf::Args),
     /// Boot kernels in QEMU, load every program there and profile a Python of that guest.
     Vm(vm::Args),
+    /// Record for a long time while programs come and go: nothing may grow.
+    Soak(soak::Args),
     /// Measure cost and truth, side by side with py-spy.
     Bench(bench::Args),
 }
@@ -44,6 +47,7 @@ fn main() -> Result<()> {
         Command::Test(args) => test::main(&args),
         Command::Ebpf(args) => ebpf::main(&args),
         Command::Vm(args) => vm::main(&args),
+        Command::Soak(args) => soak::main(&args),
         Command::Bench(args) => bench::main(&args),
     }
 }

@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
 use crate::pythons::{self, Python};
-use crate::{numpy, tools};
+use crate::{bench, numpy, soak, tools};
 
 /// What sudo would take away, and cargo and the interpreters are found by.
 const KEPT: [&str; 10] = [
@@ -65,11 +66,24 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     // Also of a run with failures it is of interest what ran.
     let unused = report(&ran, &found)?;
     outcome?;
+    // A selection of tests is run for those.
+    if args.cargo.is_empty() {
+        soak(&found)?;
+    }
     // A selection of tests may well leave an interpreter out.
     if args.cargo.is_empty() && tools::in_ci() && !unused.is_empty() {
         bail!("no test ran with {}", unused.join(", "));
     }
     Ok(())
+}
+
+/// The shortest of long recordings.
+fn soak(pythons: &[Python]) -> Result<()> {
+    const TIME: Duration = Duration::from_secs(60);
+    let outside = pythons.iter().rfind(|python| python.root.is_none());
+    let outside = outside.context("no interpreter outside of a chroot")?;
+    let python = bench::python::Python::find(Some(&outside.exe))?;
+    soak::soak(&tools::target().join("debug/pyscry"), &python, TIME)
 }
 
 /// Removes the programs that tests put where an interpreter sees them.

@@ -80,6 +80,11 @@ impl Recorder {
         Self::start_with_cache(tool, pid, args, None)
     }
 
+    /// Starts to record every process.
+    pub(super) fn start_all(tool: &Tool, args: &[&str]) -> Result<Self> {
+        Self::begin(tool, &["--all"], args, None)
+    }
+
     /// The same, where the profiler is to keep in `cache` what it keeps between recordings.
     pub(super) fn start_with_cache(
         tool: &Tool,
@@ -87,13 +92,17 @@ impl Recorder {
         args: &[&str],
         cache: Option<&Path>,
     ) -> Result<Self> {
+        Self::begin(tool, &["--pid", &pid.to_string()], args, cache)
+    }
+
+    fn begin(tool: &Tool, target: &[&str], args: &[&str], cache: Option<&Path>) -> Result<Self> {
         let output = NamedTempFile::new().context("cannot make a temporary file")?;
         let (reader, writer) = io::pipe().context("cannot make a pipe")?;
         let begin = Instant::now();
         let mut command = Command::new(&tool.exe);
         if !matches!(tool.format, Format::Tracer { .. }) {
-            command.args(["record", "--pid", &pid.to_string(), "--output"]);
-            command.arg(output.path());
+            command.arg("record").args(target);
+            command.arg("--output").arg(output.path());
         }
         if matches!(tool.format, Format::Folded { .. }) {
             command.args(["--format", "raw"]);
