@@ -22,7 +22,7 @@ use crate::output::{folded, text::one_line};
 use crate::privilege;
 use crate::record::options::{Sampling, Waits};
 use crate::record::processes::Processes;
-use crate::record::session::Progress;
+use crate::record::recording::Progress;
 use crate::record::{
     Mode, NativeFrames, RecordError, RecordOptions, Recording, Show, TargetChoice, record,
 };

@@ -8,6 +8,7 @@
 //! those that waited for other locks.
 
 pub mod accounts;
+mod arrivals;
 pub mod blame;
 pub mod collector;
 pub mod criteria;
@@ -26,16 +27,19 @@ mod native_target;
 pub mod options;
 pub mod processes;
 pub mod profile;
+pub mod recording;
 mod roots;
 pub mod selection;
 pub mod session;
 pub mod snapshot;
 pub mod stacks;
 pub mod target;
+mod tracking;
 pub mod waits;
 
 pub use group::Group;
 pub use options::{Mode, NativeFrames, RecordOptions, TargetChoice};
 pub use profile::{Profile, Show};
+pub use recording::{RecordError, Recording, Stopped};
 pub use selection::Selection;
-pub use session::{RecordError, Recording, Stopped, record};
+pub use session::record;

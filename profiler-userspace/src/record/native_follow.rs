@@ -10,7 +10,8 @@ use profiler_common::layout::MappingsRef;
 use super::name_native::name_native;
 use super::native_target::{NativeTargets, Published};
 use super::processes::{Processes, Role};
-use super::session::{RecordError, Session, monotonic_ns};
+use super::recording::RecordError;
+use super::session::{Session, monotonic_ns};
 use crate::bpf::Programs;
 use crate::bpf::counters::Counters;
 

@@ -14,7 +14,8 @@ use profiler_common::layout::MappingsRef;
 use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use tokio::time::Instant;
 
-use super::session::{RecordError, UnwindTables, maybe_sleep_until};
+use super::recording::{RecordError, UnwindTables};
+use super::session::maybe_sleep_until;
 use crate::bpf::Programs;
 use crate::bpf::tables::TablesError;
 use crate::native::{Mapped, NativeCode, allow_many};

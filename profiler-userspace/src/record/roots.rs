@@ -2,7 +2,7 @@
 
 use super::group::{self, command_of};
 use super::profile::{Key, Root};
-use super::session::Recording;
+use super::recording::Recording;
 
 impl Recording {
     /// The frames below a stack: those of its process and thread, as far as they are told apart. A
