@@ -105,6 +105,9 @@ enum Shape {
     Short,
     /// A whole stack, in which `middle` has no name.
     Nameless,
+    /// All frames, one of them without a line; without a name where it is read from outside, and where
+    /// what spoils the line table spoils the witness (up to 3.11).
+    Lineless,
 }
 
 struct Case {
@@ -191,7 +194,7 @@ const CASES: [Case; 16] = [
     Case {
         name: "wild_line_table",
         spoil: |v| v.set_line_table(WILD),
-        shape: Shape::Nameless,
+        shape: Shape::Lineless,
         counter: Some("code_gone"),
     },
     Case {
@@ -427,6 +430,7 @@ impl Shape {
             }
             Self::Short => stack == [&*middle, &*leaf],
             Self::Nameless => is_whole("[freed code]"),
+            Self::Lineless => is_whole("[freed code]") || is_whole(&middle),
         }
     }
 }
