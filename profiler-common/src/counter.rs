@@ -69,11 +69,11 @@ counters! {
     NoThreadState = "no_thread_state", Info;
     /// Samples of a process whose Python is not known yet, or no more since it executed another program.
     ProcessNotReady = "process_not_ready", Degraded;
-    /// On-CPU samples that the full ring buffer did not take.
+    /// On-CPU samples that the full ring buffer did not take, or that came by the thousands before it was known what their process is.
     SamplesLost = "samples_lost", Lost;
     /// Stacks that the full ring buffer did not take; they are sent again when they recur.
     StacksLost = "stacks_lost", Degraded;
-    /// Off-CPU stretches that the full ring buffer did not take.
+    /// Off-CPU stretches that the full ring buffer did not take, or that came by the thousands before it was known what their process is.
     OffCpuLost = "off_cpu_lost", Lost;
     /// Nanoseconds of the off-CPU stretches in off_cpu_lost.
     OffCpuLostNs = "off_cpu_lost_ns", Lost;
@@ -87,6 +87,8 @@ counters! {
     LifecycleLost = "lifecycle_lost", Degraded;
     /// The kernel's map of processes was full: these are missing, or count for their commands.
     ProcessesUnknown = "processes_unknown", Lost;
+    /// Programs that ended before it could be read what they are: shown by number, or as (ended).
+    ProcessesUnnamed = "processes_unnamed", Degraded;
     /// The kernel's thread map was full: off-CPU time of these threads is missing.
     ThreadsUntracked = "threads_untracked", Lost;
     /// The way to the thread state could not be read.

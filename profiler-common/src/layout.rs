@@ -239,6 +239,16 @@ pub struct GilLayout {
 
 const _: () = assert!(size_of::<GilLayout>() == 16);
 
+/// The generation of a program that a process begins to run at `now_ns` (`CLOCK_MONOTONIC`), or in which
+/// it is first looked at: the microsecond, of some 1,024 ns. No other that a process of the same number
+/// runs has it, as long as they are less than 73 minutes apart or do not begin in the same microsecond
+/// of those.
+#[inline(always)]
+#[must_use]
+pub const fn generation_at(now_ns: u64) -> u32 {
+    (now_ns >> 10) as u32
+}
+
 /// What the kernel knows of one target process: the value of the map `PROCESSES`, by tgid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

@@ -6,7 +6,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind, OffCpuRecord};
-use profiler_common::layout::{PROCESS_READY, PROCESS_WITHOUT_PYTHON, ProcessEntry};
+use profiler_common::layout::{PROCESS_READY, PROCESS_WITHOUT_PYTHON, ProcessEntry, generation_at};
 use profiler_common::thread::{THREAD_NEW, THREAD_ON, ThreadEntry, tracked_slot};
 
 use crate::count;
@@ -60,14 +60,6 @@ fn header(kind: EventKind, ids: &Ids, generation: u32, now: u64) -> EventHeader 
         time_ns: now,
         ..EventHeader::new(kind, ids.tgid, ids.tid)
     }
-}
-
-/// The generation of a program that a process begins to run at `now`: no other that a process of
-/// this number runs has it, as long as they are less than 73 minutes apart or do not begin in the
-/// same microsecond of those.
-#[inline(always)]
-fn new_generation(now: u64) -> u32 {
-    (now >> 10) as u32
 }
 
 #[inline(always)]
@@ -146,7 +138,7 @@ pub fn thread_fork(ctx: BtfTracePointContext) -> i32 {
     // to frames that prove their identity.
     let mut entry = unsafe { core::ptr::read(process) };
     let parents = entry.generation;
-    entry.generation = new_generation(now);
+    entry.generation = generation_at(now);
     if PROCESSES.insert(&child.tgid, &entry, 0).is_err() {
         count::one(Counter::ProcessesUnknown);
         return 0;
@@ -175,7 +167,7 @@ fn begins(thread: &Ids, generation: u32, now: u64) {
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = ids(ctx.arg(0));
     let now = now_ns();
-    let generation = new_generation(now);
+    let generation = generation_at(now);
     // SAFETY: a task from a typed argument, and one of its fields.
     let ran_ns = unsafe { field(ctx.arg(0), TASK_RAN.load()) };
     let Some(process) = PROCESSES.get_ptr_mut(&task.tgid) else {

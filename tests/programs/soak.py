@@ -2,7 +2,8 @@
 
 Argument: what this process does, until its standard input ends: `threads` start and end, `codes` are
 made and freed, processes fork (`forks`), of which some execute another program, or it only waits
-(`waits`); `short` ends by itself.
+(`waits`); `short` ends by itself. `forks` says at its end how many processes forked, and how many of
+them executed another program.
 """
 import os
 import select
@@ -56,6 +57,7 @@ def forks():
                 os.execv(sys.executable, [sys.executable, "-S", "-E", __file__, "short", "forked"])
             os._exit(0)
         os.waitpid(child, 0)
+    print(number, (number + 1) // 2)
 
 
 def waits():

@@ -4,15 +4,13 @@
 //! It prints a table and judges nothing else: timings are no tests.
 
 use std::cell::Cell;
-use std::env;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{run, tools};
+use crate::run;
 
 mod attach;
 mod bpf_stats;
@@ -209,20 +207,7 @@ impl Bench {
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let pyscry = match &args.pyscry {
-        Some(given) => given.clone(),
-        None => run::build()?,
-    };
-    if !tools::is_root()? {
-        // Built as the user, so that what is built belongs to them.
-        let mut command = run::as_root(&env::current_exe()?)?;
-        command.args(env::args_os().skip(1));
-        if args.pyscry.is_none() {
-            command.arg("--pyscry").arg(&pyscry);
-        }
-        let error = command.exec();
-        bail!("{}", run::cannot_start(&command, &error));
-    }
+    let pyscry = run::build_then_as_root(args.pyscry.as_deref())?;
     let bench = Bench::new(args, pyscry)?;
     if bpf_stats::always_on() {
         eprintln!(

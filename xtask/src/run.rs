@@ -73,6 +73,26 @@ pub(crate) fn as_root(program: &Path) -> Result<Command> {
     Ok(sudo)
 }
 
+/// For commands that need root themselves and take `--pyscry`: where pyscry is, built unless it was
+/// given. Where we are not root, this very command runs again in our place, with that.
+pub(crate) fn build_then_as_root(given: Option<&Path>) -> Result<PathBuf> {
+    // Built as the user, so that what is built belongs to them.
+    let pyscry = match given {
+        Some(given) => given.to_owned(),
+        None => build()?,
+    };
+    if tools::is_root()? {
+        return Ok(pyscry);
+    }
+    let mut command = as_root(&env::current_exe()?)?;
+    command.args(env::args_os().skip(1));
+    if given.is_none() {
+        command.arg("--pyscry").arg(&pyscry);
+    }
+    let error = command.exec();
+    bail!("{}", cannot_start(&command, &error))
+}
+
 /// Why a command of [`as_root`] did not start, and what would help.
 pub(crate) fn cannot_start(command: &Command, error: &std::io::Error) -> String {
     if command.get_program() == "sudo" {

@@ -1,20 +1,17 @@
 //! `cargo xtask soak`: a long recording of a host on which programs come and go, and what it takes:
 //! no more of anything in its second half than in its first.
 
-use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::bench::python::Python;
-use crate::{run, tools};
+use crate::run;
 
 mod judge;
 mod take;
@@ -48,20 +45,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let pyscry = match &args.pyscry {
-        Some(given) => given.clone(),
-        None => run::build()?,
-    };
-    if !tools::is_root()? {
-        // Built as the user, so that what is built belongs to them.
-        let mut command = run::as_root(&env::current_exe()?)?;
-        command.args(env::args_os().skip(1));
-        if args.pyscry.is_none() {
-            command.arg("--pyscry").arg(&pyscry);
-        }
-        let error = command.exec();
-        bail!("{}", run::cannot_start(&command, &error));
-    }
+    let pyscry = run::build_then_as_root(args.pyscry.as_deref())?;
     let python = Python::find(args.python.as_deref())?;
     let time = Duration::try_from_secs_f64(args.minutes * 60.0)?;
     soak(&pyscry, &python, time)
@@ -84,7 +68,7 @@ pub(crate) fn soak(pyscry: &Path, python: &Python, time: Duration) -> Result<()>
         takes.push(Take::of(
             recorder.child.id(),
             begin.elapsed(),
-            churn.started,
+            u32::try_from(churn.started.len())?,
         )?);
     }
     let started = churn.end()?;
@@ -96,6 +80,15 @@ pub(crate) fn soak(pyscry: &Path, python: &Python, time: Duration) -> Result<()>
     let said = Said::of(&stderr, &text)?;
     judge::flat(&takes)?;
     said.adds_up(&started, took, busy)
+}
+
+/// What was started.
+#[derive(Debug)]
+struct Started {
+    /// The numbers of short processes.
+    short: Vec<u32>,
+    /// All programs: a process that executes another is two.
+    programs: u64,
 }
 
 /// A recording of everything.
@@ -169,32 +162,33 @@ impl Drop for Recorder {
 struct Churn {
     long: Vec<Child>,
     short: Vec<Child>,
-    /// Short processes that were started.
-    started: u32,
+    /// Short processes that were started, by number.
+    started: Vec<u32>,
 }
 
 impl Churn {
     fn start(python: &Python) -> Result<Self> {
         let start = |mode: &&str| {
             let mut command = python.program(PROGRAM);
-            command.arg(mode).stdin(Stdio::piped()).spawn()
+            command.arg(mode).stdin(Stdio::piped());
+            command.stdout(Stdio::piped()).spawn()
         };
         Ok(Self {
             long: LONG.iter().map(start).collect::<std::io::Result<_>>()?,
             short: Vec::new(),
-            started: 0,
+            started: Vec::new(),
         })
     }
 
     /// Starts as many short ones as there have to be by now.
     fn go_on(&mut self, passed: Duration, python: &Python) -> Result<()> {
-        let due = (passed.as_secs_f64() * f64::from(A_SECOND)) as u32;
+        let due = (passed.as_secs_f64() * f64::from(A_SECOND)) as usize;
         // Never more at once than a few: a machine that is too slow gets fewer.
-        if self.started < due && self.short.len() < 16 {
+        if self.started.len() < due && self.short.len() < 16 {
             let mut command = python.program(PROGRAM);
-            self.short
-                .push(command.arg("short").stdin(Stdio::null()).spawn()?);
-            self.started += 1;
+            let child = command.arg("short").stdin(Stdio::null()).spawn()?;
+            self.started.push(child.id());
+            self.short.push(child);
         }
         let mut left = Vec::new();
         for mut child in self.short.drain(..) {
@@ -207,14 +201,24 @@ impl Churn {
         Ok(())
     }
 
-    /// Ends all, and says how many processes of each kind there were.
-    fn end(mut self) -> Result<BTreeMap<&'static str, u32>> {
+    /// Ends all, and says what there was.
+    fn end(mut self) -> Result<Started> {
+        let mut programs = (self.started.len() + self.long.len()) as u64;
         for child in self.short.iter_mut().chain(&mut self.long) {
             drop(child.stdin.take());
             child.wait()?;
+            let mut said = String::new();
+            if let Some(mut stdout) = child.stdout.take() {
+                stdout.read_to_string(&mut said)?;
+            }
+            for number in said.split_whitespace() {
+                programs += number.parse::<u64>().context("what `forks` says")?;
+            }
         }
-        let long = u32::try_from(self.long.len())?;
-        Ok(BTreeMap::from([("short", self.started), ("long", long)]))
+        Ok(Started {
+            short: std::mem::take(&mut self.started),
+            programs,
+        })
     }
 }
 

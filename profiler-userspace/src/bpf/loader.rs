@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, PerfEvent, Program, ProgramError};
 use aya::util::online_cpus;
-use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use aya::{Ebpf, EbpfError, EbpfLoader, Pod, VerifierLogLevel};
 use profiler_common::counter::Counter;
 use profiler_common::layout::ProcessEntry;
 use profiler_common::thread::{ThreadEntry, tracked_slot};
@@ -174,6 +174,11 @@ pub struct Programs {
     loaded: Vec<&'static str>,
     samplers: Vec<Sampler>,
 }
+
+/// Of a write into a map: only an entry that is new (`include/uapi/linux/bpf.h`).
+const BPF_NOEXIST: u64 = 1;
+/// Only one that is there.
+const BPF_EXIST: u64 = 2;
 
 fn map_error(name: &'static str) -> impl Fn(MapError) -> LoadError {
     move |source| LoadError::Map { name, source }
@@ -484,63 +489,61 @@ impl Programs {
         KernelTables::new(tables, rules, most_bytes)
     }
 
-    /// Makes a process a target, or changes what the kernel knows of it.
+    /// Writes into a hash map. Returns whether it was written: false for the error `refusal`, which
+    /// `flags` ask for.
+    fn write<V: Pod>(
+        &mut self,
+        name: &'static str,
+        (key, value): (u32, &V),
+        flags: u64,
+        refusal: i32,
+    ) -> Result<bool, LoadError> {
+        let map = self.ebpf.map_mut(name).ok_or(LoadError::Missing(name))?;
+        let mut map: HashMap<_, u32, V> = HashMap::try_from(map).map_err(map_error(name))?;
+        match map.insert(key, value, flags) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(refusal) =>
+            {
+                Ok(false)
+            }
+            result => result.map(|()| true).map_err(map_error(name)),
+        }
+    }
+
+    /// Takes an entry out of a hash map, if it is there.
+    fn remove<V: Pod>(&mut self, name: &'static str, key: u32) {
+        let map = self.ebpf.map_mut(name);
+        if let Some(Ok(mut map)) = map.map(HashMap::<_, u32, V>::try_from) {
+            let _gone_already = map.remove(&key);
+        }
+    }
+
+    /// Changes what the kernel knows of a target. Returns whether it is one still: the kernel takes out
+    /// what has ended.
     ///
     /// # Errors
     /// [`LoadError::Map`].
-    pub fn set_process(&mut self, tgid: u32, entry: &ProcessEntry) -> Result<(), LoadError> {
-        let map = self
-            .ebpf
-            .map_mut("PROCESSES")
-            .ok_or(LoadError::Missing("PROCESSES"))?;
-        let mut map: HashMap<_, u32, ProcessEntry> =
-            HashMap::try_from(map).map_err(map_error("PROCESSES"))?;
-        map.insert(tgid, entry, 0).map_err(map_error("PROCESSES"))
+    pub fn set_process(&mut self, tgid: u32, entry: &ProcessEntry) -> Result<bool, LoadError> {
+        self.write("PROCESSES", (tgid, entry), BPF_EXIST, libc::ENOENT)
     }
 
     /// Makes a process a target that is none. Returns whether it was none until then: the kernel may
     /// have found one by itself, at any time.
     ///
     /// # Errors
-    /// [`LoadError::Map`].
+    /// [`LoadError::Map`], when the map is full.
     pub fn add_process(&mut self, tgid: u32, entry: &ProcessEntry) -> Result<bool, LoadError> {
-        /// `BPF_NOEXIST`, `include/uapi/linux/bpf.h`.
-        const ONLY_NEW: u64 = 1;
-        let map = self
-            .ebpf
-            .map_mut("PROCESSES")
-            .ok_or(LoadError::Missing("PROCESSES"))?;
-        let mut map: HashMap<_, u32, ProcessEntry> =
-            HashMap::try_from(map).map_err(map_error("PROCESSES"))?;
-        match map.insert(tgid, entry, ONLY_NEW) {
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
-            {
-                Ok(false)
-            }
-            result => result.map(|()| true).map_err(map_error("PROCESSES")),
-        }
+        self.write("PROCESSES", (tgid, entry), BPF_NOEXIST, libc::EEXIST)
     }
 
     /// A process is no target any more.
     pub fn remove_process(&mut self, tgid: u32) {
-        let Some(map) = self.ebpf.map_mut("PROCESSES") else {
-            return;
-        };
-        if let Ok(mut map) = HashMap::<_, u32, ProcessEntry>::try_from(map) {
-            // One that came to its end was taken out already.
-            let _gone = map.remove(&tgid);
-        }
+        self.remove::<ProcessEntry>("PROCESSES", tgid);
     }
 
     /// A thread is tracked no more.
     pub fn forget_thread(&mut self, tid: u32) {
-        let Some(map) = self.ebpf.map_mut("THREADS") else {
-            return;
-        };
-        if let Ok(mut map) = HashMap::<_, u32, ThreadEntry>::try_from(map) {
-            let _gone = map.remove(&tid);
-        }
+        self.remove::<ThreadEntry>("THREADS", tid);
     }
 
     /// What the kernel has of a process.
@@ -570,7 +573,6 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Map`], when the map is full.
     pub fn track_thread(&mut self, tid: u32, entry: &ThreadEntry) -> Result<(), LoadError> {
-        const BPF_NOEXIST: u64 = 1;
         let hints = self
             .ebpf
             .map_mut("TRACKED")
@@ -579,20 +581,8 @@ impl Programs {
         Array::<_, u64>::try_from(hints)
             .and_then(|mut hints| hints.set(tracked_slot(tid), 1, 0))
             .map_err(map_error("TRACKED"))?;
-        let map = self
-            .ebpf
-            .map_mut("THREADS")
-            .ok_or(LoadError::Missing("THREADS"))?;
-        let mut map: HashMap<_, u32, ThreadEntry> =
-            HashMap::try_from(map).map_err(map_error("THREADS"))?;
-        match map.insert(tid, entry, BPF_NOEXIST) {
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
-            {
-                Ok(())
-            }
-            result => result.map_err(map_error("THREADS")),
-        }
+        self.write("THREADS", (tid, entry), BPF_NOEXIST, libc::EEXIST)
+            .map(drop)
     }
 
     /// What the kernel says of one tracked thread.

@@ -110,6 +110,13 @@ impl Identity {
     }
 }
 
+/// When a process started, clock ticks since the host did; `None` when there is none.
+#[must_use]
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Some(Stat::parse(&String::from_utf8_lossy(&stat))?.start_ticks)
+}
+
 /// What `/proc/PID/stat` says.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {

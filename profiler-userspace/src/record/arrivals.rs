@@ -7,16 +7,18 @@ use std::time::Instant;
 
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind};
+use profiler_common::layout::ProcessEntry;
 
 use super::collector::Collector;
 use super::discovery::{generation_now, identity_of};
-use super::options::NativeFrames;
 use super::processes::{ProcessId, Processes, Role};
 use super::recording::RecordError;
 use super::session::{Session, monotonic_ns};
 use super::target::{Look, Target};
+use crate::bpf::Programs;
+use crate::bpf::counters::Counters;
 use crate::native::{Mapped, MappedFile};
-use crate::process::identity::Identity;
+use crate::process::identity::{self, Identity};
 use crate::process::proc_file;
 
 /// Files that are remembered at most.
@@ -53,17 +55,28 @@ pub(super) fn follow(
     match EventKind::from_u8(header.kind) {
         Some(EventKind::Exec) => {
             settle(header.tgid, processes, collector, others);
-            processes.executed(header, identity_of(header.tgid));
+            let identity = identity_counted(header.tgid, &mut collector.counters);
+            processes.executed(header, identity);
         }
         Some(EventKind::Fork) if !processes.forked(header) => {
             // The record of its parent was lost.
-            let mut target = Target::new(header.tgid, header.generation);
-            target.look_soon();
-            processes.add(identity_of(header.tgid), target, Role::Candidate);
+            let target = Target::to_look_at(header.tgid, header.generation);
+            let identity = identity_counted(header.tgid, &mut collector.counters);
+            processes.add(identity, target, Role::Candidate);
         }
         Some(EventKind::ProcessEnd) => processes.ended(header),
         _ => {}
     }
+}
+
+/// Who a process is that began just now.
+fn identity_counted(tgid: u32, counters: &mut Counters) -> Identity {
+    let identity = identity_of(tgid);
+    // One that has ended and was not waited for has a name still, but no command line.
+    if identity.command.is_empty() && !identity.kernel_thread {
+        counters.add(Counter::ProcessesUnnamed, 1);
+    }
+    identity
 }
 
 /// A process that may have been a target was not found to be one.
@@ -78,6 +91,20 @@ fn settle(tgid: u32, processes: &mut Processes, collector: &mut Collector, other
     }
 }
 
+/// Makes a process a target of the kernel's, which may have found it by itself. Returns whether it had
+/// not. One for which there is no room is counted.
+pub(super) fn enter(
+    programs: &mut Programs,
+    counters: &mut Counters,
+    tgid: u32,
+    entry: &ProcessEntry,
+) -> bool {
+    programs.add_process(tgid, entry).unwrap_or_else(|_| {
+        counters.add(Counter::ProcessesUnknown, 1);
+        false
+    })
+}
+
 /// What the kernel calls a process; of one that had ended before anybody could ask, nothing is known.
 fn comm(processes: &Processes, id: ProcessId) -> String {
     let known = processes
@@ -90,11 +117,6 @@ fn comm(processes: &Processes, id: ProcessId) -> String {
 }
 
 impl Session {
-    /// Whether processes that are no targets count for their commands.
-    pub(super) fn counts_others(&self) -> bool {
-        self.options.target.selection().is_everything() && self.options.mode.sampling().is_some()
-    }
-
     /// Looks at all that must be looked at by now.
     pub(super) fn look_at_due(&mut self) -> Result<(), RecordError> {
         for tgid in self.processes.take_due(Instant::now()) {
@@ -122,7 +144,7 @@ impl Session {
             self.drop_process(tgid);
             return Ok(());
         }
-        let whole_system = self.options.native != NativeFrames::None && selection.is_everything();
+        let whole_system = self.options.is_whole_system();
         let Some(process) = self.processes.get_mut(tgid) else {
             return Ok(());
         };
@@ -170,31 +192,47 @@ impl Session {
         match self.programs.process_generation(tgid) {
             // The record of what it executed just now is on its way.
             Some(theirs) if is_later(theirs, entry.generation) => Ok(()),
-            Some(_) => Ok(self.programs.set_process(tgid, &entry)?),
-            None => self.tell_again(tgid),
+            Some(_) => Ok(self.programs.set_process(tgid, &entry).map(drop)?),
+            None => {
+                self.tell_again(tgid);
+                Ok(())
+            }
         }
     }
 
     /// Tells the kernel of a process that it does not have: it has ended, or its entry was taken out
     /// for what it was before, in the moment in which it executed another program.
-    fn tell_again(&mut self, tgid: u32) -> Result<(), RecordError> {
+    fn tell_again(&mut self, tgid: u32) {
         let Some(process) = self.processes.get(tgid) else {
-            return Ok(());
+            return;
         };
         let start = self
             .processes
             .known(process.id)
-            .map(|known| known.identity.start_ticks);
-        let is_there =
-            || Identity::read(tgid).map(|now| now.start_ticks).ok() == start && start != Some(0);
-        if is_there() {
+            .map_or(0, |known| known.identity.start_ticks);
+        if start != 0 && identity::start_ticks(tgid) == Some(start) {
             let entry = process.target.entry();
-            let added = self.programs.add_process(tgid, &entry)?;
-            if added && !is_there() {
-                self.programs.remove_process(tgid);
-            }
+            self.enter(tgid, start, &entry);
         }
-        Ok(())
+    }
+
+    /// Makes a process that began at `start` clock ticks a target of the kernel's, which has it not.
+    /// Returns whether it is one now.
+    fn enter(&mut self, tgid: u32, start: u64, entry: &ProcessEntry) -> bool {
+        if !enter(
+            &mut self.programs,
+            &mut self.collector.counters,
+            tgid,
+            entry,
+        ) {
+            return false;
+        }
+        // If it ended meanwhile, the kernel has not taken it out: its number may be another's.
+        let is_there = identity::start_ticks(tgid) == Some(start);
+        if !is_there {
+            self.programs.remove_process(tgid);
+        }
+        is_there
     }
 
     /// A process that may have been a target is one.
@@ -209,14 +247,23 @@ impl Session {
 
     /// A process is no target.
     fn drop_process(&mut self, tgid: u32) {
-        let others = self.counts_others();
-        let Some(mut process) = self.processes.forget(tgid) else {
+        let Some(process) = self.processes.get(tgid) else {
             return;
         };
+        let id = process.id;
         let theirs = self.programs.process_generation(tgid);
         if theirs.is_some_and(|theirs| !is_later(theirs, process.target.generation())) {
             self.programs.remove_process(tgid);
         }
+        // What the kernel wrote of it until then counts; it may say that it is another program by now.
+        let _more = self.drain();
+        if self.processes.get(tgid).is_none_or(|now| now.id != id) {
+            return;
+        }
+        let others = self.options.counts_others();
+        let Some(mut process) = self.processes.forget(tgid) else {
+            return;
+        };
         if self.options.follows_threads() {
             for tid in proc_file::threads(tgid).unwrap_or_default() {
                 self.programs.forget_thread(tid);
@@ -257,7 +304,7 @@ impl Session {
             }
             // The one with its interpreter, of which this comes late, or a library: not told apart.
             Some(_) => {}
-            None if self.options.target.is_host_wide() => self.late(pid, file, &name)?,
+            None if self.options.target.is_host_wide() => self.late(pid, file, &name),
             None => {}
         }
         Ok(())
@@ -272,25 +319,24 @@ impl Session {
     }
 
     /// A process that is no target mapped a file that nobody knows.
-    fn late(&mut self, pid: u32, file: MappedFile, name: &str) -> Result<(), RecordError> {
+    fn late(&mut self, pid: u32, file: MappedFile, name: &str) {
         if self.programs.process_generation(pid).is_some() {
             // It executed a program just now, or was made by a target: the record of that is here,
             // and it is looked at for that.
-            return Ok(());
+            return;
         }
         let Ok(identity) = Identity::read(pid) else {
-            return Ok(());
+            return;
         };
         if pid == std::process::id() || !self.options.target.selection().matches(&identity) {
-            return Ok(());
+            return;
         }
-        let mut target = Target::new(pid, generation_now());
-        target.look_soon();
+        let mut target = Target::to_look_at(pid, generation_now());
         match target.look(&mut self.catalog) {
             Look::Tell => {}
             Look::NotPython => {
                 self.remember(file, name);
-                return Ok(());
+                return;
             }
             // Of an interpreter that has not begun: looked at again until it has.
             Look::Nothing if target.next_try().is_some() => {}
@@ -298,47 +344,32 @@ impl Session {
                 if let Some(error) = target.take_error() {
                     self.notes.not_recorded(&error);
                 }
-                return Ok(());
+                return;
             }
         }
-        let start = identity.start_ticks;
-        if !self.programs.add_process(pid, &target.entry())? {
-            // It executed a program meanwhile: what was looked at may be that, but the kernel has
-            // another generation of it.
-            return Ok(());
+        // Where the kernel has it by now, it executed a program meanwhile: what was looked at may be that,
+        // but the kernel has another generation of it.
+        if !self.enter(pid, identity.start_ticks, &target.entry()) {
+            return;
         }
         self.processes.add(identity, target, Role::Found);
-        self.processes.set_version(pid);
-        // If it ended meanwhile, the kernel has not taken it out: its number may be another's.
-        if Identity::read(pid).map(|now| now.start_ticks).ok() != Some(start) {
-            self.programs.remove_process(pid);
-            self.processes.forget(pid);
-            return Ok(());
-        }
         if self.options.follows_threads() {
             self.track_threads(pid);
         }
-        Ok(())
     }
 
     /// Forgets what has ended.
     pub(super) fn tidy(&mut self) {
-        let others = self.counts_others();
-        for id in self.processes.take_replaced() {
-            self.ended.add(
-                id,
-                &mut self.processes,
-                &mut self.collector,
-                &mut self.names,
-            );
-        }
+        let others = self.options.counts_others();
         for tgid in self.processes.ended_by(monotonic_ns()) {
             settle(tgid, &mut self.processes, &mut self.collector, others);
-            let Some(process) = self.processes.forget(tgid) else {
-                continue;
-            };
+            if let Some(process) = self.processes.forget(tgid) {
+                self.processes.is_over(process.id);
+            }
+        }
+        for id in self.processes.take_over() {
             self.ended.add(
-                process.id,
+                id,
                 &mut self.processes,
                 &mut self.collector,
                 &mut self.names,
@@ -349,7 +380,7 @@ impl Session {
     /// The recording ends: what may still be a target is none.
     pub(super) fn settle_candidates(&mut self) -> Result<(), RecordError> {
         self.look_at_due()?;
-        let others = self.counts_others();
+        let others = self.options.counts_others();
         let candidates: Vec<u32> = self
             .processes
             .live()

@@ -77,12 +77,9 @@ impl Collector {
         }
     }
 
-    /// Takes one record of the ring buffer. What it says of processes is done first.
-    pub fn take(&mut self, record: &[u8], processes: &mut Processes) {
-        let Some(header) = EventHeader::parse(record) else {
-            self.counters.add(Counter::Internal, 1);
-            return;
-        };
+    /// Takes one record of the ring buffer, with the header that it begins with. What it says of
+    /// processes is done first.
+    pub fn take(&mut self, header: &EventHeader, record: &[u8], processes: &mut Processes) {
         let Some(kind) = EventKind::from_u8(header.kind) else {
             self.counters.add(Counter::Internal, 1);
             return;
@@ -110,25 +107,29 @@ impl Collector {
         let thread = (process.id, header.tid);
         match kind {
             EventKind::Sample => {
-                self.keep_stack(&header, record, &mut process.target);
+                self.keep_stack(header, record, &mut process.target);
                 if process.role == Role::Candidate {
-                    if !process.hold(Held::Sample(header)) {
+                    if !process.hold(Held::Sample(*header)) {
                         self.counters.add(Counter::SamplesLost, 1);
                     }
                     return;
                 }
-                self.sample(&header, process);
+                self.sample(header, process);
             }
-            EventKind::Stack => self.keep_stack(&header, record, &mut process.target),
+            EventKind::Stack => self.keep_stack(header, record, &mut process.target),
             EventKind::OffCpu => {
                 let Some(wait) = EventHeader::wait(record) else {
                     self.counters.add(Counter::Internal, 1);
                     return;
                 };
-                let record = OffCpuRecord { header, wait };
+                let record = OffCpuRecord {
+                    header: *header,
+                    wait,
+                };
                 if process.role == Role::Candidate {
                     if !process.hold(Held::OffCpu(record)) {
                         self.counters.add(Counter::OffCpuLost, 1);
+                        self.counters.add(Counter::OffCpuLostNs, header.value);
                     }
                     return;
                 }
@@ -152,7 +153,7 @@ impl Collector {
                     process: process.id,
                 },
             ),
-            EventKind::Code => process.target.take_code(&header, record),
+            EventKind::Code => process.target.take_code(header, record),
             // The caller's: they change which processes there are.
             EventKind::Exec | EventKind::Fork | EventKind::ProcessEnd => {}
             EventKind::Command | EventKind::Other => {}

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsString;
 
+use profiler_common::layout::generation_at;
+
 use super::options::{NativeFrames, RecordOptions};
 use super::processes::{Processes, Role};
 use super::recording::RecordError;
@@ -68,9 +70,9 @@ pub(super) fn identity_of(pid: u32) -> Identity {
     Identity::read(pid).unwrap_or_else(|_| Identity::unknown(pid))
 }
 
-/// The generation of a program that runs already: see `new_generation` in the kernel's programs.
+/// The generation of a program that runs already.
 pub(super) fn generation_now() -> u32 {
-    (monotonic_ns() >> 10) as u32
+    generation_at(monotonic_ns())
 }
 
 /// Finds the processes that run and are to be recorded.
@@ -124,8 +126,7 @@ struct Finder<'a> {
 impl Finder<'_> {
     /// Records a process, if it runs Python or need not.
     fn take(&mut self, pid: u32, identity: Identity, role: Role) -> Result<(), InspectError> {
-        let mut target = Target::new(pid, generation_now());
-        target.look_soon();
+        let mut target = Target::to_look_at(pid, generation_now());
         let look = target.look(self.catalog);
         let error = target.take_error();
         match (look, error) {

@@ -60,7 +60,6 @@ impl Ended {
                     to
                 }
             };
-            processes.joins(to);
             moves.insert(id, to);
         }
         collector.profile.put_together(&moves);
@@ -80,7 +79,6 @@ impl Known {
         self.identity.pid = 0;
         self.identity.inner_pid = None;
         self.running = false;
-        self.processes = 0;
         self
     }
 }

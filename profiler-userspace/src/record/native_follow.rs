@@ -18,7 +18,7 @@ use crate::bpf::counters::Counters;
 /// A process that was sampled later than so long ago keeps its mappings in the kernel.
 const SAMPLED_JUST_NOW_NS: u64 = 1_000_000_000;
 
-/// Does what a record says of a process's mappings, after [`super::discovery::follow`].
+/// Does what a record says of a process's mappings, after [`super::arrivals::follow`].
 pub(super) fn follow(
     native: &mut NativeTargets,
     header: &EventHeader,

@@ -155,6 +155,12 @@ impl RecordOptions {
         self.native != NativeFrames::None && self.target.selection().is_everything()
     }
 
+    /// Whether the samples of processes that are no targets count for their commands.
+    #[must_use]
+    pub fn counts_others(&self) -> bool {
+        self.target.selection().is_everything() && self.mode.sampling().is_some()
+    }
+
     /// Whether threads are kept apart.
     #[must_use]
     pub fn threads(&self) -> bool {

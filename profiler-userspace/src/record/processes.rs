@@ -15,8 +15,8 @@ use crate::python::Version;
 use crate::python::code::CodeStats;
 use crate::python::inspect::Python;
 
-/// The number of a process in a recording, which is used once: a program that a process executes is
-/// another process. 0 stands for all that are no targets.
+/// The number of a process in a recording, which is another's only when nothing is left of it: a program
+/// that a process executes is another process. 0 stands for all that are no targets.
 pub type ProcessId = u32;
 
 /// Records that are kept until it is known whether their process is a target, at most.
@@ -119,8 +119,6 @@ pub struct Known {
     pub interpreter: Option<Interpreter>,
     /// It runs.
     pub running: bool,
-    /// How many processes this stands for: 1, or as many as ended and are kept together.
-    pub processes: u64,
 }
 
 /// All processes of a recording.
@@ -131,8 +129,8 @@ pub struct Processes {
     /// Numbers of processes that left nothing behind: they are used again.
     free: Vec<ProcessId>,
     ended: VecDeque<(u64, u32, ProcessId)>,
-    /// Programs that others took the place of.
-    replaced: Vec<ProcessId>,
+    /// Those of which nothing more comes.
+    over: Vec<ProcessId>,
     /// Those whose Python is not known, or by comparison only.
     unsure: BTreeSet<u32>,
     codes_of_ended: CodeStats,
@@ -199,7 +197,6 @@ impl Processes {
             version: target.python().map(|python| python.version),
             interpreter: target.python().map(Interpreter::of),
             running: true,
-            processes: 1,
         });
         self.count += 1;
         let process = Process {
@@ -243,13 +240,6 @@ impl Processes {
         self.know(one.together())
     }
 
-    /// A process is part of those that are kept together.
-    pub(super) fn joins(&mut self, together: ProcessId) {
-        if let Some(known) = self.known_mut(together) {
-            known.processes += 1;
-        }
-    }
-
     /// A process was no target: as if it had not been there.
     pub fn was_none(&mut self, id: ProcessId) {
         self.count -= 1;
@@ -282,9 +272,12 @@ impl Processes {
     /// A process executed another program, and is who `identity` says now.
     pub fn executed(&mut self, header: &EventHeader, identity: Identity) -> ProcessId {
         let old = self.replace(header.tgid);
-        let role = old.as_ref().map_or(Role::Candidate, |old| old.role);
-        let mut target = Target::new(header.tgid, header.generation);
-        target.executed(header.generation);
+        let role = match old.as_ref().map(|old| old.role) {
+            // That its last program was a Python says nothing of this one.
+            None | Some(Role::Found) => Role::Candidate,
+            Some(role) => role,
+        };
+        let target = Target::to_look_at(header.tgid, header.generation);
         let id = self.add(identity, target, role);
         let main_thread_met = old.is_some_and(|old| old.met.contains(&header.tgid));
         if main_thread_met && let Some(process) = self.live.get_mut(&header.tgid) {
@@ -296,18 +289,18 @@ impl Processes {
     /// Another program comes in the place of a process.
     fn replace(&mut self, tgid: u32) -> Option<Process> {
         let old = self.forget(tgid)?;
-        self.replaced.push(old.id);
+        self.over.push(old.id);
         Some(old)
     }
 
-    /// A process is of no interest any more; what it did is.
+    /// Nothing more comes of a process; what it did is kept.
     pub fn is_over(&mut self, id: ProcessId) {
-        self.replaced.push(id);
+        self.over.push(id);
     }
 
-    /// Programs that others took the place of since this was asked.
-    pub fn take_replaced(&mut self) -> Vec<ProcessId> {
-        std::mem::take(&mut self.replaced)
+    /// Those of which nothing more comes, since this was asked last.
+    pub fn take_over(&mut self) -> Vec<ProcessId> {
+        std::mem::take(&mut self.over)
     }
 
     /// The last thread of a process ended.

@@ -30,9 +30,6 @@ pub enum RecordError {
         /// The process.
         pid: u32,
     },
-    /// Of the processes that were asked for, none can be profiled.
-    #[error("{0}")]
-    NoTarget(String),
     /// The process cannot be profiled.
     #[error(transparent)]
     Inspect(#[from] InspectError),

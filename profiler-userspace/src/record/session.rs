@@ -133,7 +133,6 @@ pub fn record(
 fn load_options(options: &RecordOptions) -> LoadOptions {
     let follows = options.follows_threads();
     let host_wide = options.target.is_host_wide();
-    let everything = options.target.selection().is_everything();
     let many = options.target.can_be_many();
     let (processes, threads) = if many { capacity() } else { (1024, 16_384) };
     LoadOptions {
@@ -146,7 +145,7 @@ fn load_options(options: &RecordOptions) -> LoadOptions {
         ring_bytes: if follows || many { 8 << 20 } else { 4 << 20 },
         follow_children: host_wide || options.target.selection().subprocesses,
         watch_exec: host_wide,
-        others: everything && options.mode.sampling().is_some(),
+        others: options.counts_others(),
         processes,
         threads,
     }
@@ -213,16 +212,7 @@ impl Session {
                 }
             }
         }
-        for process in processes.live() {
-            // Where the kernel has an entry already, the process executed another program since it was
-            // looked at: the record of that is here.
-            programs.add_process(process.target.pid, &process.target.entry())?;
-        }
-        discovery::take_out_ended(&mut programs, &mut processes);
-        if !many {
-            programs.attach_life()?;
-        }
-        let collector = Collector::new(Keep {
+        let mut collector = Collector::new(Keep {
             unit: match options.mode {
                 Mode::OnCpu(_) => Unit::Samples,
                 Mode::OffCpu | Mode::Wall(_) => Unit::Time,
@@ -233,6 +223,16 @@ impl Session {
             names: options.threads() || follows,
             follows,
         });
+        for process in processes.live() {
+            // Where the kernel has an entry already, the process executed another program since it was
+            // looked at: the record of that is here.
+            let (pid, entry) = (process.target.pid, process.target.entry());
+            arrivals::enter(&mut programs, &mut collector.counters, pid, &entry);
+        }
+        discovery::take_out_ended(&mut programs, &mut processes);
+        if !many {
+            programs.attach_life()?;
+        }
         if follows {
             // Before the threads are tracked: from then on no switch of theirs is missed. And
             // before the clock starts: this can take longer than a short recording may be wrong.
@@ -405,19 +405,21 @@ impl Session {
 
     /// Reads records. Returns whether there are more.
     pub(super) fn drain(&mut self) -> bool {
-        let others = self.counts_others();
+        let others = self.options.counts_others();
         for _ in 0..RECORDS_AT_ONCE {
             let Some(record) = self.events.get_mut().next() else {
                 return false;
             };
-            if let Some(header) = EventHeader::parse(&record) {
-                arrivals::follow(&header, &mut self.processes, &mut self.collector, others);
-                if let Some(native) = &mut self.native {
-                    let (processes, programs) = (&mut self.processes, &mut self.programs);
-                    native_follow::follow(native, &header, processes, programs);
-                }
+            let Some(header) = EventHeader::parse(&record) else {
+                self.collector.counters.add(Counter::Internal, 1);
+                continue;
+            };
+            arrivals::follow(&header, &mut self.processes, &mut self.collector, others);
+            if let Some(native) = &mut self.native {
+                let (processes, programs) = (&mut self.processes, &mut self.programs);
+                native_follow::follow(native, &header, processes, programs);
             }
-            self.collector.take(&record, &mut self.processes);
+            self.collector.take(&header, &record, &mut self.processes);
         }
         true
     }

@@ -22,10 +22,9 @@ const RETRY_SLOWLY_EVERY: Duration = Duration::from_millis(100);
 const PROVE_AFTER: Duration = Duration::from_millis(10);
 const PROVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
 
-/// What is known of one generation of the target.
+/// What is known of the target's program.
 #[derive(Debug)]
 struct Program {
-    generation: u32,
     python: Python,
     entry: ProcessEntry,
     codes: CodeCache,
@@ -55,7 +54,6 @@ pub struct Target {
     next_try: Instant,
     pause: Duration,
     last_error: Option<InspectError>,
-    earlier: CodeStats,
     pool: CodePool,
     /// What of the process is code, as the kernel finds it.
     pub mappings: MappingsRef,
@@ -74,11 +72,18 @@ impl Target {
             next_try: Instant::now(),
             pause: RETRY_EVERY,
             last_error: None,
-            earlier: CodeStats::default(),
             pool: CodePool::default(),
             mappings: MappingsRef::default(),
             without_python: false,
         }
+    }
+
+    /// A process whose Python is to be looked for.
+    #[must_use]
+    pub fn to_look_at(pid: u32, generation: u32) -> Self {
+        let mut target = Self::new(pid, generation);
+        target.look_soon();
+        target
     }
 
     /// A process that was made as a copy of this one.
@@ -94,7 +99,6 @@ impl Target {
                 ..program.python.clone()
             };
             copy.program = Some(Program {
-                generation,
                 entry: ProcessEntry {
                     generation,
                     ..program.entry
@@ -104,7 +108,7 @@ impl Target {
             });
         }
         if self.unknown_since.is_some() {
-            copy.unknown_since = Some(Instant::now());
+            copy.look_soon();
         }
         copy
     }
@@ -137,15 +141,14 @@ impl Target {
         }
         match &mut self.program {
             // What its code objects are called still holds.
-            Some(program) if program.generation == self.generation => {
+            Some(program) => {
                 let changed = program.entry != entry;
                 program.python = python;
                 program.entry = entry;
                 if changed { Look::Tell } else { Look::Nothing }
             }
-            _ => {
+            None => {
                 self.program = Some(Program {
-                    generation: self.generation,
                     python,
                     entry,
                     codes: CodeCache::new(self.pool.clone()),
@@ -193,17 +196,6 @@ impl Target {
         }
     }
 
-    /// The process executed another program.
-    pub fn executed(&mut self, generation: u32) {
-        self.generation = generation;
-        self.without_python = false;
-        self.mappings = MappingsRef::default();
-        if let Some(program) = self.program.take() {
-            self.earlier = self.earlier.plus(program.codes.stats());
-        }
-        self.look_soon();
-    }
-
     /// The process may run a Python that is not known.
     pub fn look_soon(&mut self) {
         let now = Instant::now();
@@ -248,10 +240,15 @@ impl Target {
         }
     }
 
+    /// What is known of the program, if it is the one of that generation.
+    fn program_of(&mut self, generation: u32) -> Option<&mut Program> {
+        let own = generation == self.generation;
+        self.program.as_mut().filter(|_| own)
+    }
+
     /// Takes a record with memory that names a code object.
     pub fn take_code(&mut self, header: &EventHeader, record: &[u8]) {
-        let program = self.program.as_mut();
-        if let Some(program) = program.filter(|program| program.generation == header.generation) {
+        if let Some(program) = self.program_of(header.generation) {
             program.codes.take(&program.python.layout, header, record);
         }
     }
@@ -259,11 +256,8 @@ impl Target {
     /// Name and line of a frame that the kernel saw in `generation`; `None` when that program is
     /// gone.
     pub fn resolve(&mut self, generation: u32, frame: &Frame) -> Option<(Resolved, Option<u32>)> {
-        let program = self
-            .program
-            .as_mut()
-            .filter(|program| program.generation == generation)?;
         let mem = RemoteMemory::new(self.pid);
+        let program = self.program_of(generation)?;
         let layout = &program.python.layout;
         let resolved = program.codes.resolve(&mem, layout, &program.entry, frame);
         let line = match &resolved {
@@ -276,11 +270,9 @@ impl Target {
     /// What was met while names were read.
     #[must_use]
     pub fn code_stats(&self) -> CodeStats {
-        let now = self
-            .program
-            .as_ref()
+        let program = self.program.as_ref();
+        program
             .map(|program| program.codes.stats())
-            .unwrap_or_default();
-        self.earlier.plus(now)
+            .unwrap_or_default()
     }
 }

@@ -1,17 +1,22 @@
 //! Whether a recorder takes no more of anything with time, and has counted everything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::Started;
 use super::take::Take;
 
 /// What the command line of a short process ends with.
 const SHORT: &str = "soak.py short\"";
 /// As pyscry samples when nobody says how often.
 const RATE: f64 = 99.0;
+/// The share of short processes that may be without a sample: a short one uses three periods of CPU time
+/// or more, and of moments that are as good as random (on CPUs that it shares) none falls into three
+/// periods once in e^3 = 20 times.
+const WITHOUT: f64 = 0.05;
 /// Of processes that ended, so many are kept apart: until then, each takes some memory.
 const KEPT_APART: u32 = 4096;
 /// What each of them may take, with its stacks, bytes.
@@ -133,8 +138,9 @@ fn slope(takes: &[Take]) -> Slope {
 pub(super) struct Said {
     /// Processes that were recorded.
     processes: u64,
-    /// Short processes that are in the profile; nothing where some of them are kept together.
-    short: Option<u64>,
+    /// Processes in the profile, by number, and whether one of them is called as the short ones are;
+    /// nothing where some are kept together.
+    shown: Option<BTreeMap<u32, bool>>,
     /// Samples in the profile.
     total: u64,
     /// Those by the summary.
@@ -150,16 +156,18 @@ impl Said {
             found.with_context(|| format!("no line {start:?}"))
         };
         let mut total = 0;
-        let mut short = BTreeSet::new();
+        let mut shown: BTreeMap<u32, bool> = BTreeMap::new();
+        let mut together = false;
         for line in folded.lines() {
             let (stack, weight) = line.rsplit_once(' ').context("no folded stack")?;
             total += weight.parse::<u64>()?;
             let process = stack.split(';').next().unwrap_or(stack);
-            if process.contains(SHORT) {
-                short.insert(process);
+            together |= process.starts_with("ended ");
+            if let Some(numbered) = process.strip_prefix("process ") {
+                let pid = numbered.split(':').next().unwrap_or(numbered);
+                *shown.entry(pid.parse()?).or_default() |= process.contains(SHORT);
             }
         }
-        let together = short.iter().any(|process| process.starts_with("ended "));
         let number = |text: &str| {
             let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
             digits.parse::<u64>().context("no number")
@@ -171,7 +179,7 @@ impl Said {
         });
         Ok(Self {
             processes: number(line("Recorded ")?)?,
-            short: (!together).then_some(short.len() as u64),
+            shown: (!together).then_some(shown),
             total,
             samples: number(line("Samples: ")?)?,
             counters: counters.collect(),
@@ -182,23 +190,16 @@ impl Said {
         self.counters.get(name).copied().unwrap_or(0)
     }
 
-    /// Samples are those of the machine's time, and processes those that were started.
-    pub(super) fn adds_up(
-        &self,
-        started: &BTreeMap<&str, u32>,
-        took: Duration,
-        busy: f64,
-    ) -> Result<()> {
+    /// Samples are those of the machine's time, and programs those that were started.
+    pub(super) fn adds_up(&self, started: &Started, took: Duration, busy: f64) -> Result<()> {
         let cpus = std::thread::available_parallelism()?.get() as f64;
-        let all: u32 = started.values().sum();
-        let short = started.get("short").copied().map_or(0, u64::from);
         let lost = self.counter("samples_lost") + self.counter("processes_unknown");
         let time = (self.total + lost) as f64 / RATE;
         let points = (time - busy) / (took.as_secs_f64() * cpus) * 100.0;
         println!(
-            "{all} processes started, {} seen; the machine was busy for {busy:.1} s, \
+            "{} programs started, {} seen; the machine was busy for {busy:.1} s, \
              samples are {time:.1} s, {points:+.2} points of the machine; {lost} lost",
-            self.processes
+            started.programs, self.processes
         );
         ensure!(
             self.total == self.samples,
@@ -207,14 +208,35 @@ impl Said {
             self.total
         );
         ensure!(points.abs() <= 5.0, "samples and time do not agree");
-        let missing = match self.short {
-            Some(seen) => short.saturating_sub(seen),
-            None => u64::from(all).saturating_sub(self.processes),
-        };
         let told = self.counter("processes_unknown") + self.counter("lifecycle_lost");
         ensure!(
-            missing <= told,
-            "{missing} processes were not seen, {told} are counted"
+            self.processes + told >= started.programs,
+            "{} programs started, {} seen, {told} counted as not seen",
+            started.programs,
+            self.processes
+        );
+        let Some(shown) = &self.shown else {
+            return Ok(());
+        };
+        let of = |named: Option<bool>| {
+            let pids = started.short.iter();
+            pids.filter(|pid| shown.get(pid).copied() == named).count() as u64
+        };
+        let (otherwise, without) = (of(Some(false)), of(None));
+        let unnamed = self.counter("processes_unnamed");
+        println!(
+            "short processes: {}, {without} without a sample, {otherwise} called otherwise, {unnamed} \
+             programs counted as without a name",
+            started.short.len()
+        );
+        ensure!(
+            otherwise <= unnamed,
+            "{otherwise} processes are called otherwise, {unnamed} are counted"
+        );
+        // What has no name may be a sample of `(ended)`.
+        ensure!(
+            (without.saturating_sub(unnamed) as f64) <= WITHOUT * started.short.len() as f64,
+            "{without} processes without a sample"
         );
         Ok(())
     }
@@ -254,6 +276,29 @@ mod tests {
     }
 
     #[test]
+    fn programs_that_were_not_seen_are_found() {
+        let said = |seen: u64, named: bool, unnamed: u64| Said {
+            processes: seen,
+            shown: Some((1..=100).map(|pid| (pid, named || pid > 1)).collect()),
+            total: 0,
+            samples: 0,
+            counters: BTreeMap::from([("processes_unnamed".to_owned(), unnamed)]),
+        };
+        let judge = |said: Said, short: u32| {
+            let started = Started {
+                short: (1..=short).collect(),
+                programs: 120,
+            };
+            said.adds_up(&started, Duration::from_secs(1), 0.0)
+        };
+        assert!(judge(said(120, true, 0), 104).is_ok());
+        assert!(judge(said(119, true, 0), 104).is_err());
+        assert!(judge(said(120, true, 0), 110).is_err());
+        assert!(judge(said(120, false, 0), 100).is_err());
+        assert!(judge(said(120, false, 1), 100).is_ok());
+    }
+
+    #[test]
     fn what_is_said_is_read() {
         let stderr = "Recorded 335 processes for 14.5 s, until SIGTERM.\n\
                       Samples: 7. Lost: 0. Truncated: 0.\n\
@@ -264,7 +309,7 @@ mod tests {
         );
         let said = said.expect("a summary");
         assert_eq!((said.processes, said.total, said.samples), (335, 7, 7));
-        assert_eq!(said.short, Some(1));
+        assert_eq!(said.shown, Some(BTreeMap::from([(1, true)])));
         assert_eq!(said.counter("samples_lost"), 3);
     }
 }
