@@ -29,6 +29,10 @@ install_packages() {
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
             missing="$missing $package"
     done
+    # What opens files in the tests. Others package these, too: what is there is good enough.
+    for needed in chromium:chromium go:golang-go npm:npm; do
+        command -v "${needed%%:*}" >/dev/null || missing="$missing ${needed#*:}"
+    done
     [ -n "$missing" ] || return 0
     say "packages:$missing"
     as_root apt-get update -q

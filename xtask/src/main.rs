@@ -9,6 +9,7 @@ mod demo;
 mod ebpf;
 mod numpy;
 mod pythons;
+mod readers;
 mod run;
 mod soak;
 mod test;

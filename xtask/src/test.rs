@@ -11,7 +11,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 
 use crate::pythons::{self, Python};
-use crate::{bench, numpy, soak, tools};
+use crate::{bench, numpy, readers, soak, tools};
 
 /// What sudo would take away, and cargo and the interpreters are found by.
 const KEPT: [&str; 10] = [
@@ -44,6 +44,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 
     let (pythons, found) = pythons::write()?;
     let site = numpy::install(&found);
+    let readers = readers::install(&found);
     let ran = tools::target().join("pyscry-ran.tsv");
     fs::write(&ran, "").with_context(|| format!("cannot write {}", ran.display()))?;
     let mut tests = cargo_test();
@@ -58,6 +59,12 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         }
         // The tests that need it fail, others run.
         Err(err) => eprintln!("WARNING: there is no numpy for the tests: {err:#}"),
+    }
+    match readers {
+        Ok(readers) => {
+            tests.env("PYSCRY_READERS", readers);
+        }
+        Err(err) => eprintln!("WARNING: nothing opens the files of the tests: {err:#}"),
     }
     let outcome = tools::run(&mut tests);
     for python in &found {

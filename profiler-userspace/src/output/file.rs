@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::privilege;
@@ -69,6 +69,37 @@ impl OutputFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Empties it, and gives it away to be written bit by bit; `None` for a device or a pipe, which
+    /// cannot be read again.
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub fn stream(&mut self) -> Result<Option<File>, OutputError> {
+        let mut begin = || {
+            if !self.file.metadata()?.is_file() {
+                return Ok(None);
+            }
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            self.file.try_clone().map(Some)
+        };
+        let file = begin().map_err(|source| OutputError {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.written |= file.is_some();
+        Ok(file)
+    }
+
+    /// The file as the system knows it: device and inode.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        let found = self.file.metadata()?;
+        Ok((found.dev(), found.ino()))
     }
 
     /// Replaces the content.

@@ -1,12 +1,16 @@
 //! Flame graphs, drawn by inferno: root on top, as py-spy draws them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use inferno::flamegraph::color::{
     BackgroundColor, BasicPalette, Color, Palette, PaletteMap, parse_hex_color,
 };
 use inferno::flamegraph::{self, Direction, Options, TextTruncateDirection};
 use profiler_common::cause::Cause;
+
+use super::view::FrameKind;
 
 /// What a picture is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +28,23 @@ pub enum Subject {
 #[error("cannot draw the flame graph: {0}")]
 pub struct FlamegraphError(String);
 
-/// Draws folded lines. Without any, the picture says so.
+/// A title that does not run into the word for searching at its right.
+fn short(title: &str) -> String {
+    const MOST: usize = 104;
+    match title.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", title.get(..end).unwrap_or(title)),
+        None => title.to_owned(),
+    }
+}
+
+/// Draws folded lines. `kinds` says what their frames are, by their text; one that is not there is
+/// drawn as Python. Without any line, the picture says so.
 ///
 /// # Errors
 /// [`FlamegraphError`].
 pub fn draw(
     lines: &BTreeMap<String, u64>,
+    kinds: &BTreeMap<String, FrameKind>,
     title: &str,
     subtitle: &str,
     subject: Subject,
@@ -37,32 +52,31 @@ pub fn draw(
     if lines.is_empty() {
         return Ok(empty(title, subtitle).into_bytes());
     }
+    let mut colors = colors(lines, kinds);
     let mut options = Options::default();
-    options.title = title.to_owned();
+    options.title = short(title);
     options.subtitle = Some(subtitle.to_owned());
     options.direction = Direction::Inverted;
     options.min_width = 0.1;
-    options.hash = true;
     // A name says more than the end of its file's.
     options.text_truncate_direction = TextTruncateDirection::Right;
     options.count_name = match subject {
         Subject::OnCpu => "samples".to_owned(),
         Subject::OffCpu | Subject::Wall => "microseconds".to_owned(),
     };
-    let mut causes = cause_colors();
-    match subject {
-        Subject::OnCpu => options.colors = Palette::Basic(BasicPalette::Hot),
-        Subject::OffCpu => {
-            options.colors = Palette::Basic(BasicPalette::Blue);
-            options.bgcolors = Some(BackgroundColor::Blue);
-            options.palette_map = Some(&mut causes);
-        }
-        Subject::Wall => {
-            options.colors = Palette::Basic(BasicPalette::Hot);
-            options.palette_map = Some(&mut causes);
-        }
+    // Of the frame of all, which has no text.
+    options.colors = Palette::Basic(BasicPalette::Hot);
+    options.hash = true;
+    options.bgcolors = (subject == Subject::OffCpu).then_some(BackgroundColor::Blue);
+    options.palette_map = Some(&mut colors);
+    // inferno sorts lines with their weights, and does not take what comes out where a frame
+    // begins as another does: `f (a.py:1) 5` would stand before `f 10`.
+    options.no_sort = true;
+    let mut fit: BTreeMap<Cow<'_, str>, u64> = BTreeMap::new();
+    for (stack, weight) in lines {
+        *fit.entry(fit_for_inferno(stack)).or_default() += weight;
     }
-    let text: Vec<String> = lines
+    let text: Vec<String> = fit
         .iter()
         .map(|(stack, weight)| format!("{stack} {weight}"))
         .collect();
@@ -72,30 +86,93 @@ pub fn draw(
     Ok(svg)
 }
 
-/// Causes look the same in every picture, and unlike functions: those that keep threads from work
-/// that they have are strong, those of threads that may have none are pale.
-fn cause_colors() -> PaletteMap {
+/// A stack as inferno takes it for one. It would read a number behind the last space as a second
+/// weight, `# ` at the beginning as a comment, and nothing but spaces as no stack.
+fn fit_for_inferno(stack: &str) -> Cow<'_, str> {
+    const SPACE: &str = "\u{a0}";
+    let number = |text: &str| text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    // inferno does so, too: here the order of the lines is that of what it sees.
+    let mut fit = Cow::Borrowed(stack.trim());
+    if fit.is_empty() {
+        return Cow::Borrowed("(no name)");
+    }
+    if let Some((front, last)) = fit.rsplit_once(' ').filter(|(_, last)| number(last)) {
+        fit = Cow::Owned(format!("{front}{SPACE}{last}"));
+    }
+    if let Some(rest) = fit.strip_prefix("# ") {
+        fit = Cow::Owned(format!("#{SPACE}{rest}"));
+    }
+    fit
+}
+
+/// The colours of all frames of the lines.
+fn colors(lines: &BTreeMap<String, u64>, kinds: &BTreeMap<String, FrameKind>) -> PaletteMap {
     let mut colors = PaletteMap::default();
-    for cause in Cause::ALL {
-        let color = match cause {
-            Cause::Gil => "#b04fd6",
-            Cause::Lock => "#7a5fe0",
-            Cause::RunQueue => "#3f8f4f",
-            Cause::Disk => "#a5713d",
-            Cause::PageFault => "#8f6a4a",
-            Cause::Stopped => "#6b6b6b",
-            Cause::Network => "#8fb8de",
-            Cause::Pipe => "#9fc6cf",
-            Cause::Poll => "#b9cbe0",
-            Cause::Sleep => "#c9d3dd",
-            Cause::Child => "#a9c3b6",
-            Cause::Other => "#bfbfbf",
-        };
-        if let Some(color) = parse_hex_color(color) {
-            let _new: Option<Color> = colors.insert(cause.frame(), color);
+    for stack in lines.keys() {
+        for text in stack.split(';') {
+            let kind = kinds.get(text).copied().unwrap_or(FrameKind::Python);
+            let _new: Option<Color> = colors.insert(text, color(kind, text));
+        }
+        // What was changed for inferno stands at one of the ends.
+        let fit = fit_for_inferno(stack);
+        if fit != *stack {
+            for (text, shown) in stack.split(';').zip(fit.split(';')) {
+                let kind = kinds.get(text).copied().unwrap_or(FrameKind::Python);
+                let _new: Option<Color> = colors.insert(shown, color(kind, text));
+            }
         }
     }
+    // Last: a function may be called as a cause is.
+    for cause in Cause::ALL {
+        let _new: Option<Color> = colors.insert(cause.frame(), cause_color(cause));
+    }
     colors
+}
+
+/// A function has the same colour in every picture, one of those of its kind.
+fn color(kind: FrameKind, text: &str) -> Color {
+    // From, to: the text decides where between them.
+    let (from, to) = match kind {
+        FrameKind::Python => ((255, 222, 112), (244, 158, 66)),
+        FrameKind::Native => ((196, 226, 156), (140, 196, 124)),
+        FrameKind::Kernel => ((240, 150, 130), (224, 108, 96)),
+        FrameKind::Waiting => ((191, 191, 191), (191, 191, 191)),
+        FrameKind::Marker => ((222, 216, 208), (208, 201, 192)),
+    };
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let part = hasher.finish() % 256;
+    let mix = |from: i64, to: i64| (from + (to - from) * part as i64 / 255) as u8;
+    Color {
+        r: mix(from.0, to.0),
+        g: mix(from.1, to.1),
+        b: mix(from.2, to.2),
+    }
+}
+
+/// Causes look the same in every picture, and unlike functions: those that keep threads from work
+/// that they have are strong, those of threads that may have none are pale.
+fn cause_color(cause: Cause) -> Color {
+    let color = match cause {
+        Cause::Gil => "#b04fd6",
+        Cause::Lock => "#7a5fe0",
+        Cause::RunQueue => "#3f8f4f",
+        Cause::Disk => "#a5713d",
+        Cause::PageFault => "#8f6a4a",
+        Cause::Stopped => "#6b6b6b",
+        Cause::Network => "#8fb8de",
+        Cause::Pipe => "#9fc6cf",
+        Cause::Poll => "#b9cbe0",
+        Cause::Sleep => "#c9d3dd",
+        Cause::Child => "#a9c3b6",
+        Cause::Other => "#bfbfbf",
+    };
+    let grey = Color {
+        r: 191,
+        g: 191,
+        b: 191,
+    };
+    parse_hex_color(color).unwrap_or(grey)
 }
 
 fn escape(text: &str) -> String {
@@ -124,31 +201,88 @@ fn empty(title: &str, subtitle: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::output::text::one_line;
+    use crate::output::{from_view, sample};
+
+    fn picture(lines: &[(&str, u64)], kinds: &[(&str, FrameKind)]) -> String {
+        let lines = lines
+            .iter()
+            .map(|(line, weight)| ((*line).to_owned(), *weight));
+        let kinds = kinds.iter().map(|(text, kind)| ((*text).to_owned(), *kind));
+        let (lines, kinds) = (lines.collect(), kinds.collect());
+        let svg = draw(&lines, &kinds, "a <b>", "", Subject::OnCpu).expect("a picture");
+        String::from_utf8(svg).expect("text")
+    }
 
     #[test]
     fn an_empty_profile_is_a_picture_that_says_so() {
-        let svg = draw(&BTreeMap::new(), "a <b>", "", Subject::OnCpu).expect("a picture");
-        let text = String::from_utf8(svg).expect("text");
+        let text = picture(&[], &[]);
         assert!(text.contains("Nothing was recorded") && text.contains("a &lt;b&gt;"));
     }
 
     #[test]
-    fn every_cause_has_a_color() {
-        let colors = cause_colors();
-        let distinct: std::collections::BTreeSet<_> = Cause::ALL
+    fn every_cause_and_kind_has_a_color() {
+        let causes = Cause::ALL.iter().map(|cause| cause_color(*cause));
+        let kinds = FrameKind::ALL
             .iter()
-            .map(|cause| colors.get(cause.frame()).map(|color| color.to_string()))
-            .collect();
-        assert_eq!(distinct.len(), Cause::ALL.len());
-        assert!(!distinct.contains(&None));
+            .filter(|kind| **kind != FrameKind::Waiting);
+        let kinds = kinds.map(|kind| color(*kind, "f"));
+        let all: std::collections::BTreeSet<String> =
+            causes.chain(kinds).map(|color| color.to_string()).collect();
+        assert_eq!(all.len(), Cause::ALL.len() + FrameKind::ALL.len() - 1);
     }
 
     #[test]
     fn frames_and_weights_are_in_the_picture() {
-        let lines = BTreeMap::from([("root (a.py:1);leaf (a.py:2)".to_owned(), 7)]);
-        let svg = draw(&lines, "title", "", Subject::OnCpu).expect("a picture");
-        let text = String::from_utf8(svg).expect("text");
+        let text = picture(&[("root (a.py:1);leaf (a.py:2)", 7)], &[]);
         assert!(text.contains("leaf (a.py:2)") && text.contains("7 samples"));
+    }
+
+    #[test]
+    fn a_frame_has_the_color_of_its_kind() {
+        let text = picture(&[("root;memcpy", 7)], &[("memcpy", FrameKind::Native)]);
+        let native = color(FrameKind::Native, "memcpy");
+        assert!(text.contains(&format!("rgb({},{},{})", native.r, native.g, native.b)));
+    }
+
+    #[test]
+    fn names_with_numbers_and_spaces_lose_no_weight() {
+        let lines = [
+            ("# a;b", 1),
+            ("f", 10),
+            ("f (a.py:1)", 20),
+            ("f #1", 40),
+            ("worker 12", 80),
+            ("worker 12 13", 160),
+            (" ;x ", 320),
+            ("", 640),
+        ];
+        let text = picture(&lines, &[]);
+        assert!(text.contains("1,271 samples, 100%"), "{text}");
+        assert!(
+            text.contains("worker\u{a0}12 (80 samples, 6.29%)"),
+            "{text}"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_name_is_drawn_with_its_weight(
+            odd in proptest::collection::vec("[ -~;#0-9 \\.\u{a0}\u{2003}é\n]{0,12}", 1..8),
+        ) {
+            let view = sample::named(&odd);
+            let (lines, kinds) = (from_view::folded(&view), from_view::kinds(&view));
+            let about = &view.about;
+            let (title, subtitle) = (one_line(&about.title), one_line(&about.subtitle));
+            let svg = draw(&lines, &kinds, &title, &subtitle, about.subject).expect("a picture");
+            let text = String::from_utf8(svg).expect("text");
+            let all: u64 = from_view::folded(&view).values().sum();
+            let all = format!("fg:x=\"0\" fg:w=\"{all}\"");
+            prop_assert!(text.contains(&all), "{}", all);
+        }
     }
 }

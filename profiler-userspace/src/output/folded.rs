@@ -1,7 +1,7 @@
 //! Folded stacks: `root;…;leaf WEIGHT`, a line per stack.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
 
 /// The file's content.
 #[must_use]

@@ -1,10 +1,16 @@
 //! Text of targets and command lines, made fit for one line of a message, a format or a picture.
 
-/// Control characters, line ends among them, become spaces: XML cannot hold most of them.
+/// Control characters, line ends among them, become spaces, and so do the two other characters that
+/// XML cannot hold (`Char` in XML 1.0, 2.2): a terminal obeys the ones, no picture opens with the
+/// others.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| match c {
+            '\u{fffe}' | '\u{ffff}' => ' ',
+            c if c.is_control() => ' ',
+            c => c,
+        })
         .collect()
 }
 
@@ -19,6 +25,6 @@ mod tests {
 
     #[test]
     fn what_is_no_text_becomes_space() {
-        assert_eq!(one_line("a\nb\u{1}\u{85}c é工"), "a b  c é工");
+        assert_eq!(one_line("a\nb\u{1}\u{85}c\u{ffff}é工"), "a b  c é工");
     }
 }
