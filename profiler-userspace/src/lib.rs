@@ -9,14 +9,19 @@
 //! - [`bpf`]: the programs in the kernel.
 //! - [`native`]: native code of a target, and the kernel's tables for it.
 //! - [`record`]: a recording.
+//! - [`journal`]: the recording file.
 //! - [`symbols`]: names of native and kernel code.
 //! - [`output`]: the files it writes.
+//! - [`top`]: a live view of a recording.
+//! - [`dump`]: what the threads of a process are doing now.
 //! - [`cli`]: the command line.
 #![warn(missing_docs)]
 
 pub mod bpf;
 pub mod cli;
+pub mod dump;
 pub mod elf;
+pub mod journal;
 pub mod kernel;
 pub mod native;
 pub mod output;
@@ -25,4 +30,5 @@ pub mod process;
 pub mod python;
 pub mod record;
 pub mod symbols;
+pub mod top;
 pub mod unwind;

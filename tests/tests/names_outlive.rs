@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use profiler_common::counter::Counter;
+use pyscry::record::launch::Terminal;
 use pyscry::record::options::{Sampling, Waits};
 use pyscry::record::{
     Mode, NativeFrames, RecordOptions, Recording, Selection, Stopped, TargetChoice,
@@ -148,9 +149,10 @@ fn recorded(pid: u32, on_start: impl FnOnce()) -> Recording {
         groups: Vec::new(),
         native: NativeFrames::None,
         kernel: false,
+        log: None,
         tell: |_| (),
     };
-    let recording = pyscry::record::record(options, |_| on_start(), |_| ());
+    let recording = pyscry::record::record(options, &Terminal::Shared, |_| on_start(), &mut ());
     let recording = recording.expect("a recording");
     assert_eq!(recording.stopped, Stopped::TargetExited);
     recording

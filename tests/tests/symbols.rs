@@ -52,7 +52,10 @@ fn at(address: u64) -> Address {
 /// The frames at an address as text, from the innermost.
 fn texts(symbols: &mut Symbols, module: ModuleId, address: u64) -> Vec<String> {
     let frames = symbols.resolve(module, &[at(address)]).remove(0);
-    frames.iter().map(text::native).collect()
+    frames
+        .iter()
+        .map(|frame| text::native(frame).to_string())
+        .collect()
 }
 
 /// The frames at an address of a file that is taken for `/app/libtest.so` below `root`.
@@ -140,7 +143,7 @@ fn return_addresses_belong_to_the_call() {
     let names = symbols
         .resolve(id, &[at(address), returns])
         .iter()
-        .map(|frames| text::native(&frames[0]))
+        .map(|frames| text::native(&frames[0]).to_string())
         .collect::<Vec<_>>();
     assert_eq!(names, ["second (libtest.so)", "first (libtest.so)"]);
 }
@@ -366,7 +369,8 @@ fn the_map_of_a_jit_compiler() {
     let mut symbols = Symbols::new(Options::default());
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     let map = symbols.add_perf_map(&root, inside);
-    let mut name = |address| text::native(&symbols.resolve_jit(map, &[at(address)])[0][0]);
+    let mut name =
+        |address| text::native(&symbols.resolve_jit(map, &[at(address)])[0][0]).to_string();
     assert_eq!(name(0x1005), "[jit]");
     std::fs::write(&path, "1000 10 Function:a b\n2000 10 _ZN1n1fEi\n").expect("a map");
     assert_eq!(name(0x1005), "Function:a b ([jit])");
@@ -391,9 +395,9 @@ fn functions_of_the_kernel() {
     let mut symbols = Symbols::new(Options::default());
     assert!(!symbols.kernel_is_hidden(), "run the tests as root");
     let frame = symbols.kernel(&[start + 5]).remove(0);
-    assert_eq!(text::kernel(&frame), "schedule ([kernel])");
+    assert_eq!(text::kernel(&frame).to_string(), "schedule ([kernel])");
     assert_eq!(frame.start, start);
     assert!(frame.size.is_some_and(|size| size > 5));
     let nothing = symbols.kernel(&[0x1000]).remove(0);
-    assert_eq!(text::kernel(&nothing), "[kernel]");
+    assert_eq!(text::kernel(&nothing).to_string(), "[kernel]");
 }

@@ -100,7 +100,8 @@ struct Recorder {
 impl Recorder {
     fn start(pyscry: &Path, output: &Path) -> Result<Self> {
         let mut child = Command::new(pyscry)
-            .args(["record", "--all", "--format", "raw", "--output"])
+            // The recording file is written all of the time, and must not make it grow.
+            .args(["record", "--all", "--format", "raw,pyscry", "--output"])
             .arg(output)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

@@ -21,7 +21,6 @@ struct Part {
 /// The last wait of a thread.
 #[derive(Clone, Debug)]
 struct Last {
-    cause: Cause,
     from_ns: u64,
     parts: Vec<Part>,
 }
@@ -29,7 +28,8 @@ struct Last {
 /// Who held up whom.
 #[derive(Debug, Default)]
 pub struct Blame {
-    last: HashMap<u32, Last>,
+    /// The last wait of each thread for each kind of lock: who has one may wait for the other.
+    last: HashMap<(u32, Cause), Last>,
     held_up: HashMap<(Cause, u64), HashMap<u64, u64>>,
 }
 
@@ -54,8 +54,7 @@ impl Blame {
         let mut parts: Vec<Part> = Vec::new();
         // Only a thread that holds something lets others wait longer by waiting for that kind.
         if matches!(cause, Cause::Lock | Cause::Gil)
-            && let Some(last) = self.last.get(&waker_tid)
-            && last.cause == cause
+            && let Some(last) = self.last.get(&(waker_tid, cause))
             && last.from_ns < until_ns
         {
             let before = last.parts.iter().copied();
@@ -71,17 +70,16 @@ impl Blame {
             *place.entry(part.stack).or_default() += part.until_ns.saturating_sub(at);
             at = at.max(part.until_ns);
         }
-        let last = Last {
-            cause,
-            from_ns,
-            parts,
-        };
-        self.last.insert(tid, last);
+        if matches!(cause, Cause::Lock | Cause::Gil) {
+            self.last.insert((tid, cause), Last { from_ns, parts });
+        }
     }
 
     /// The thread is there no more.
     pub fn end(&mut self, tid: u32) {
-        self.last.remove(&tid);
+        for cause in [Cause::Lock, Cause::Gil] {
+            self.last.remove(&(tid, cause));
+        }
     }
 
     /// Who held up the threads that waited at a stack: nanoseconds by stack.
@@ -114,6 +112,21 @@ mod tests {
         let held_up = blame.of(Cause::Lock, PLACE).expect("known");
         assert_eq!(held_up.get(&99), Some(&(80 + 70 + 60)));
         assert_eq!(held_up.get(&98), Some(&(1 + 2)));
+    }
+
+    /// One who gets the lock, and waits for the interpreter's before it lets the lock go.
+    #[test]
+    fn waits_of_another_kind_do_not_hide_who_was_first() {
+        let mut blame = Blame::default();
+        blame.wait(1, Cause::Lock, PLACE, (1000, 1080), waker(99), 9);
+        blame.wait(1, Cause::Gil, PLACE, (1081, 1086), waker(97), 8);
+        blame.wait(1, Cause::Sleep, PLACE, (1087, 1088), waker(96), 0);
+        blame.wait(2, Cause::Lock, PLACE, (1010, 1090), waker(98), 1);
+        let held_up = blame.of(Cause::Lock, PLACE).expect("known");
+        assert_eq!(held_up.get(&99), Some(&(80 + 70)));
+        assert_eq!(held_up.get(&98), Some(&10));
+        blame.end(1);
+        assert_eq!(blame.last.len(), 1);
     }
 
     #[test]

@@ -13,10 +13,12 @@ use profiler_common::unwind::UnwindStatus;
 use profiler_common::walk::WalkStatus;
 
 use super::accounts::Accounts;
+use super::log::Log;
 use super::processes::{Held, Process, ProcessId, Processes, Role};
 use super::profile::{Doing, Key, Profile, Unit};
 use super::snapshot::Snapshot;
 use super::stacks::{NativePart, Stacks};
+use super::tally::Tally;
 use super::target::Target;
 use super::waits::{Stretch, Waits};
 use crate::bpf::counters::Counters;
@@ -57,6 +59,8 @@ pub struct Collector {
     pub waits: Waits,
     /// When the first sample or stretch was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: Option<u64>,
+    /// The recording file, where one is written.
+    pub log: Option<Log>,
     keep: Keep,
 }
 
@@ -73,6 +77,7 @@ impl Collector {
             accounts: Accounts::default(),
             waits: Waits::new(keep.wakers),
             first_ns: None,
+            log: None,
             keep,
         }
     }
@@ -175,13 +180,14 @@ impl Collector {
     /// A sample of a process that is no target; `stack` stands for its command.
     fn other(&mut self, time_ns: u64, stack: u64) {
         self.first_ns.get_or_insert(time_ns);
-        self.profile.sample(Key {
+        let key = Key {
             process: 0,
             tid: 0,
             stack,
             doing: Doing::OnCpu,
             holds_gil: false,
-        });
+        };
+        self.tally().sample(key, 0, time_ns);
     }
 
     fn sample(&mut self, header: &EventHeader, process: &mut Process) {
@@ -199,13 +205,21 @@ impl Collector {
         self.accounts
             .sample((id, header.tid), header.time_ns, holds_gil);
         let tid = self.apart(process, header.tid);
-        self.profile.sample(Key {
+        let key = Key {
             process: id,
             tid,
             stack: header.stack,
             doing: Doing::OnCpu,
             holds_gil,
-        });
+        };
+        self.tally().sample(key, header.tid, header.time_ns);
+    }
+
+    fn tally(&mut self) -> Tally<'_> {
+        Tally {
+            profile: &mut self.profile,
+            log: self.log.as_mut(),
+        }
     }
 
     /// Takes a stretch off-CPU of a process.
@@ -251,7 +265,6 @@ impl Collector {
             doing: Doing::queued(),
             holds_gil,
         };
-        let profile = self.keep.waits.then_some(&mut self.profile);
         let stretch = Stretch {
             tid,
             tgid: header.tgid,
@@ -264,7 +277,11 @@ impl Collector {
             queued_ns,
             wait,
         };
-        self.waits.take(&stretch, profile);
+        let tally = self.keep.waits.then_some(Tally {
+            profile: &mut self.profile,
+            log: self.log.as_mut(),
+        });
+        self.waits.take(&stretch, tally);
     }
 
     /// A process that may have been a target is one: takes what was kept of it.
@@ -306,9 +323,19 @@ impl Collector {
         self.keep.follows || self.profile.has(process)
     }
 
+    /// The number of a process is used for another from now on.
+    pub(super) fn forget(&mut self, process: ProcessId) {
+        if let Some(log) = &mut self.log {
+            log.forget(process);
+        }
+    }
+
     /// Nothing more will come.
     pub fn finish(&mut self) {
-        self.waits.finish(&mut self.profile);
+        self.waits.finish(Tally {
+            profile: &mut self.profile,
+            log: self.log.as_mut(),
+        });
     }
 
     fn apart(&mut self, process: &mut Process, tid: u32) -> u32 {
@@ -322,13 +349,19 @@ impl Collector {
         }
     }
 
-    /// Counts the stacks that have weight, or ended a wait, and no frames.
-    pub fn count_missing_stacks(&mut self) {
+    /// How many stacks have weight, or ended a wait, and no frames.
+    #[must_use]
+    pub fn missing_stacks(&self) -> u64 {
         let keys = self.profile.weights().map(|(key, _)| key);
         let stacks: HashSet<u64> = keys.flat_map(Key::stacks).collect();
         let missing = stacks.iter().filter(|stack| !self.stacks.contains(**stack));
-        let missing = missing.count() as u64;
-        self.counters.add(Counter::StackMissing, missing);
+        missing.count() as u64
+    }
+
+    /// What is kept.
+    #[must_use]
+    pub(super) fn keep(&self) -> Keep {
+        self.keep
     }
 }
 

@@ -31,6 +31,7 @@ impl Ended {
         if collector.settle(id) {
             self.apart.push(id);
         } else {
+            collector.forget(id);
             processes.free(id);
         }
         if self.apart.len() >= 2 * MOST_APART {
@@ -68,6 +69,7 @@ impl Ended {
         names.forget(|process| moves.contains_key(&process));
         // Only now: a number that is used again must not be one that is moved away.
         for id in moves.into_keys() {
+            collector.forget(id);
             processes.free(id);
         }
     }

@@ -1,10 +1,11 @@
 //! What of a process and a thread is shown at the root of their stacks.
 
 use crate::output::text::clean;
+use crate::process::container::ContainerId;
 use crate::process::identity::Identity;
 
 /// By what stacks are kept apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Group {
     /// The process.
     Process,
@@ -22,25 +23,62 @@ pub enum Group {
     Thread,
 }
 
+/// What of a process its frames say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Owner<'a> {
+    /// Its number; 0 of several that ended and are kept together.
+    pub pid: u32,
+    /// The kernel's name of it.
+    pub comm: &'a str,
+    /// Its command line.
+    pub command: &'a str,
+    /// Its user.
+    pub user: &'a str,
+    /// Its control group.
+    pub cgroup: &'a str,
+    /// Its container, short.
+    pub container: Option<&'a str>,
+    /// It is one of the kernel's threads.
+    pub kernel_thread: bool,
+    /// It runs Python.
+    pub runs_python: bool,
+}
+
+impl<'a> Owner<'a> {
+    /// As it is known.
+    #[must_use]
+    pub fn new(identity: &'a Identity, runs_python: bool) -> Self {
+        Self {
+            pid: identity.pid,
+            comm: &identity.comm,
+            command: &identity.command,
+            user: &identity.user,
+            cgroup: &identity.cgroup,
+            container: identity.container.as_ref().map(ContainerId::short),
+            kernel_thread: identity.kernel_thread,
+            runs_python,
+        }
+    }
+}
+
 /// The frames at the root, outermost first. A thread that is not told has no frame.
 #[must_use]
 pub fn frames(
     groups: &[Group],
-    identity: &Identity,
-    runs_python: bool,
+    owner: &Owner<'_>,
     thread: Option<(u32, Option<&str>)>,
 ) -> Vec<String> {
     let frame = |group: &Group| match group {
-        Group::Process => Some(process_frame(identity)),
-        Group::ProcessOrCommand if runs_python => Some(process_frame(identity)),
-        Group::ProcessOrCommand => Some(command_frame(identity)),
-        Group::Command => Some(command_frame(identity)),
-        Group::Container => Some(match &identity.container {
-            Some(id) => format!("container {}", clean(id.short())),
+        Group::Process => Some(process_frame(owner)),
+        Group::ProcessOrCommand if owner.runs_python => Some(process_frame(owner)),
+        Group::ProcessOrCommand => Some(command_frame(owner)),
+        Group::Command => Some(command_frame(owner)),
+        Group::Container => Some(match owner.container {
+            Some(id) => format!("container {}", clean(id)),
             None => "no container (host)".to_owned(),
         }),
-        Group::Cgroup => Some(format!("cgroup {}", clean(&identity.cgroup))),
-        Group::User => Some(format!("user {}", clean(&identity.user))),
+        Group::Cgroup => Some(format!("cgroup {}", clean(owner.cgroup))),
+        Group::User => Some(format!("user {}", clean(owner.user))),
         Group::Thread => thread.map(|(tid, name)| thread_frame(tid, name)),
     };
     groups.iter().filter_map(frame).collect()
@@ -49,12 +87,12 @@ pub fn frames(
 /// As py-spy writes it: `process 12:"python app.py"`. Processes that ended and are kept together have
 /// no number.
 #[must_use]
-pub fn process_frame(identity: &Identity) -> String {
-    let command = match identity.command.as_str() {
-        "" => &identity.comm,
+pub fn process_frame(owner: &Owner<'_>) -> String {
+    let command = match owner.command {
+        "" => owner.comm,
         command => command,
     };
-    match identity.pid {
+    match owner.pid {
         0 => format!("ended processes:\"{}\"", clean(command)),
         pid => format!("process {pid}:\"{}\"", clean(command)),
     }
@@ -63,10 +101,10 @@ pub fn process_frame(identity: &Identity) -> String {
 /// All that is shown of a program that is not Python: `command nginx`. The kernel's threads of one
 /// kind, of which each CPU has its own, have one name.
 #[must_use]
-pub fn command_frame(identity: &Identity) -> String {
-    let name = match identity.kernel_thread {
-        true => kernel_thread(&identity.comm),
-        false => &identity.comm,
+pub fn command_frame(owner: &Owner<'_>) -> String {
+    let name = match owner.kernel_thread {
+        true => kernel_thread(owner.comm),
+        false => owner.comm,
     };
     format!("command {}", clean(name))
 }
@@ -111,7 +149,6 @@ fn kernel_thread(comm: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::container::ContainerId;
 
     fn identity() -> Identity {
         Identity {
@@ -141,7 +178,11 @@ mod tests {
             Group::Process,
             Group::Thread,
         ];
-        let found = frames(&groups, &identity(), true, Some((15, Some("a;b"))));
+        let found = frames(
+            &groups,
+            &Owner::new(&identity(), true),
+            Some((15, Some("a;b"))),
+        );
         let expected = [
             "container 3b1d2e4a5c6f",
             "cgroup /",
@@ -156,7 +197,7 @@ mod tests {
             command: String::new(),
             ..identity()
         };
-        let found = frames(&groups, &on_host, true, None);
+        let found = frames(&groups, &Owner::new(&on_host, true), None);
         let expected = [
             "no container (host)",
             "cgroup /",
@@ -165,11 +206,11 @@ mod tests {
             "process 12:\"gunicorn\"",
         ];
         assert_eq!(found, expected);
-        assert!(frames(&[], &on_host, true, Some((15, None))).is_empty());
+        assert!(frames(&[], &Owner::new(&on_host, true), Some((15, None))).is_empty());
         let either = [Group::ProcessOrCommand];
-        let process = frames(&either, &on_host, true, None);
+        let process = frames(&either, &Owner::new(&on_host, true), None);
         assert_eq!(process, ["process 12:\"gunicorn\""]);
-        let command = frames(&either, &on_host, false, None);
+        let command = frames(&either, &Owner::new(&on_host, false), None);
         assert_eq!(command, ["command gunicorn"]);
         assert_eq!(thread_frame(15, None), "thread (15)");
     }
@@ -194,7 +235,7 @@ mod tests {
                 kernel_thread,
                 ..identity()
             };
-            assert_eq!(command_frame(&identity), expected);
+            assert_eq!(command_frame(&Owner::new(&identity, false)), expected);
         }
     }
 }

@@ -4,10 +4,11 @@
 //! The child is this very binary, which waits for a word on a pipe and then becomes the program.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The hidden subcommand that the child runs.
@@ -21,6 +22,16 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct LaunchError {
     program: String,
     source: io::Error,
+}
+
+/// Where a launched program reads and writes.
+#[derive(Debug, Default)]
+pub enum Terminal {
+    /// Where we do.
+    #[default]
+    Shared,
+    /// It reads nothing, and writes to a file: the terminal is ours.
+    Ours(File),
 }
 
 /// A program that waits to begin.
@@ -47,7 +58,7 @@ impl Launched {
     ///
     /// # Errors
     /// [`LaunchError`].
-    pub fn prepare(command: &[OsString]) -> Result<Self, LaunchError> {
+    pub fn prepare(command: &[OsString], terminal: &Terminal) -> Result<Self, LaunchError> {
         let program = command
             .first()
             .map(|word| word.to_string_lossy().into_owned())
@@ -57,7 +68,14 @@ impl Launched {
             let (failure, report) = io::pipe()?;
             keep_over_exec(&wait)?;
             keep_over_exec(&report)?;
-            let child = Command::new("/proc/self/exe")
+            let mut starts = Command::new("/proc/self/exe");
+            if let Terminal::Ours(output) = terminal {
+                starts
+                    .stdin(Stdio::null())
+                    .stdout(output.try_clone()?)
+                    .stderr(output.try_clone()?);
+            }
+            let child = starts
                 .arg(SUBCOMMAND)
                 .arg(wait.as_raw_fd().to_string())
                 .arg(report.as_raw_fd().to_string())

@@ -67,8 +67,8 @@ impl Looks {
     }
 
     /// Nothing more will come: what is left.
-    pub(super) fn finish(&mut self) -> Vec<Part> {
-        self.by_thread.drain().map(|(_, part)| part).collect()
+    pub(super) fn finish(&mut self) -> Vec<(u32, Part)> {
+        self.by_thread.drain().collect()
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
         let (second, other) = looks.join(7, part(1, 5_010_000, 9_010_000));
         assert_eq!((second.from_ns, second.ns, other), (0, 9_000_000, None));
         looks.keep(7, second);
-        assert_eq!(looks.finish(), [second]);
+        assert_eq!(looks.finish(), [(7, second)]);
     }
 
     #[test]

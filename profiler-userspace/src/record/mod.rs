@@ -5,7 +5,7 @@
 //! kernel's records into weights of stacks; [`snapshot`] has the stacks of threads that were
 //! blocked before the recording began; [`profile`] is the result, [`accounts`] where each thread's
 //! time went, [`waits`] what threads waited for, [`gil`] who held the interpreter's lock while others waited for it, [`blame`] who held up
-//! those that waited for other locks.
+//! those that waited for other locks. [`watch`] shows all of it to somebody while it goes on.
 
 pub mod accounts;
 mod arrivals;
@@ -14,10 +14,12 @@ pub mod collector;
 pub mod criteria;
 mod discovery;
 mod ended;
+pub mod frame;
 pub mod gil;
 pub mod group;
 mod host_unwind;
 pub mod launch;
+pub mod log;
 mod looks;
 pub mod merge;
 pub mod name_native;
@@ -33,13 +35,15 @@ pub mod selection;
 pub mod session;
 pub mod snapshot;
 pub mod stacks;
+mod tally;
 pub mod target;
 mod tracking;
 pub mod waits;
+pub mod watch;
 
 pub use group::Group;
 pub use options::{Mode, NativeFrames, RecordOptions, TargetChoice};
 pub use profile::{Profile, Show};
 pub use recording::{RecordError, Recording, Stopped};
 pub use selection::Selection;
-pub use session::record;
+pub use session::{record, record_for};

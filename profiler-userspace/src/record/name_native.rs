@@ -1,5 +1,5 @@
 //! Names for the native frames of a recording, and its stacks merged: when it is over, since files
-//! are large and nobody waits for them before.
+//! are large and nobody waits for them before; or, where somebody looks on, piece by piece.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,11 +7,12 @@ use std::path::PathBuf;
 
 use profiler_common::unwind::{Token, TokenKind, UnwindStatus};
 
+use super::frame::FrameText;
 use super::merge::{Input, Item, Merged, NativeItem, Traits, merge};
 use super::options::NativeFrames;
 use super::processes::{Known, ProcessId, Processes};
-use super::stacks::{FrameId, FrameText, NativePart, Stacks};
-use crate::native::{ModuleIndex, NativeCode, Source};
+use super::stacks::{FrameId, NativePart, Stacks};
+use crate::native::{MappedCode, ModuleIndex, Source};
 use crate::process::proc_file;
 use crate::python::eval_loop;
 use crate::symbols::internals::{interpreter_internal, root_internal, without_suffixes};
@@ -38,7 +39,7 @@ pub struct Named {
 }
 
 /// One address of the kernel.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct KernelName {
     frame: FrameId,
     traced: bool,
@@ -72,11 +73,9 @@ struct Place {
     by_count: bool,
 }
 
-struct Namer<'a> {
-    code: Option<&'a NativeCode>,
-    processes: &'a Processes,
-    /// Processes without Python are recorded for what they run.
-    whole_system: bool,
+/// What is known of native code so far.
+#[derive(Debug)]
+pub struct NativeNames {
     symbols: Symbols,
     modules: HashMap<ModuleIndex, ModuleId>,
     jit: HashMap<ProcessId, PerfMapId>,
@@ -93,6 +92,35 @@ struct Namer<'a> {
     kernel: HashMap<u64, KernelName>,
 }
 
+impl NativeNames {
+    /// Nothing yet. `progress` hears of what takes long.
+    #[must_use]
+    pub fn new(progress: impl FnMut(&str) + 'static) -> Self {
+        Self {
+            symbols: Symbols::new(Options {
+                progress: Some(Box::new(progress)),
+                ..Options::default()
+            }),
+            modules: HashMap::new(),
+            jit: HashMap::new(),
+            owners: HashMap::new(),
+            loop_parts: HashMap::new(),
+            functions: HashMap::new(),
+            in_files: HashMap::new(),
+            elsewhere: HashMap::new(),
+            kernel: HashMap::new(),
+        }
+    }
+}
+
+struct Namer<'a> {
+    code: Option<&'a dyn MappedCode>,
+    processes: &'a Processes,
+    /// Processes without Python are recorded for what they run.
+    whole_system: bool,
+    names: &'a mut NativeNames,
+}
+
 fn marker(status: UnwindStatus) -> Option<&'static str> {
     match status {
         UnwindStatus::Complete => None,
@@ -107,31 +135,20 @@ fn marker(status: UnwindStatus) -> Option<&'static str> {
     }
 }
 
-/// Names all native frames, and merges every stack.
+/// Names all native frames that are not named yet, and merges every stack.
 pub fn name_native(
     stacks: &mut Stacks,
-    code: Option<&NativeCode>,
+    code: Option<&dyn MappedCode>,
     processes: &Processes,
     whole_system: bool,
     show: NativeFrames,
-    progress: impl FnMut(&str) + 'static,
+    names: &mut NativeNames,
 ) -> Named {
     let mut namer = Namer {
         code,
         processes,
         whole_system,
-        symbols: Symbols::new(Options {
-            progress: Some(Box::new(progress)),
-            ..Options::default()
-        }),
-        modules: HashMap::new(),
-        jit: HashMap::new(),
-        owners: HashMap::new(),
-        loop_parts: HashMap::new(),
-        functions: HashMap::new(),
-        in_files: HashMap::new(),
-        elsewhere: HashMap::new(),
-        kernel: HashMap::new(),
+        names,
     };
     let mut named = Named::default();
     for hash in stacks.with_native_part() {
@@ -155,7 +172,7 @@ pub fn name_native(
         }
         let mut markers = Vec::new();
         // A thread without Python is as it should be where there is something else to see.
-        let no_python = stacks.intern(FrameText::Marker("[no Python]"));
+        let no_python = stacks.intern(FrameText::marker("[no Python]"));
         let says_so = |marker: &FrameId| nothing_native || *marker != no_python;
         // Nor is anything to be said of a program that need not have any.
         markers.extend(
@@ -169,7 +186,7 @@ pub fn name_native(
             named.of_the_kernel.push(hash);
         } else if show != NativeFrames::None {
             let native = marker(part.status);
-            markers.extend(native.map(|text| stacks.intern(FrameText::Marker(text))));
+            markers.extend(native.map(|text| stacks.intern(FrameText::marker(text))));
         }
         let frames = markers.into_iter();
         stacks.set_frames(
@@ -177,8 +194,8 @@ pub fn name_native(
             frames.chain(merged.frames.into_iter().rev()).collect(),
         );
     }
-    named.notes = namer.symbols.take_notes();
-    if !namer.kernel.is_empty() && namer.symbols.kernel_is_hidden() {
+    named.notes = namer.names.symbols.take_notes();
+    if !namer.names.kernel.is_empty() && namer.names.symbols.kernel_is_hidden() {
         named.notes.push(
             "the kernel hides its symbols: run as root, or sysctl kernel.kptr_restrict=0"
                 .to_owned(),
@@ -199,7 +216,7 @@ impl Namer<'_> {
     /// Whose a stack is.
     fn owner(&mut self, part: &NativePart) -> Owner {
         let key = (part.process, part.mappings);
-        if let Some(owner) = self.owners.get(&key) {
+        if let Some(owner) = self.names.owners.get(&key) {
             return *owner;
         }
         let known = self.processes.known(part.process);
@@ -212,7 +229,7 @@ impl Namer<'_> {
             ..Owner::default()
         };
         let owner = known.map_or(owner, |known| self.with_files(owner, known));
-        self.owners.insert(key, owner);
+        self.names.owners.insert(key, owner);
         owner
     }
 
@@ -224,13 +241,13 @@ impl Namer<'_> {
             return owner;
         };
         if let Some(python) = &known.interpreter {
-            owner.interpreter = space.module_at(&python.module, &code.modules);
+            owner.interpreter = space.module_at(&python.module, code.modules());
             owner.by_count = python.by_count;
             if python.by_count
                 && let Some(index) = owner.interpreter
-                && let Some(module) = code.modules.get(index)
+                && let Some(module) = code.modules().get(index)
             {
-                self.loop_parts.entry(index).or_insert_with(|| {
+                self.names.loop_parts.entry(index).or_insert_with(|| {
                     let parts = module.source.with_elf(eval_loop::ranges);
                     parts.unwrap_or_default()
                 });
@@ -238,7 +255,7 @@ impl Namer<'_> {
         }
         let executable = known.identity.executable.as_deref();
         let is_program = |index: &&ModuleIndex| {
-            let path = code.modules.get(**index).map(|module| &module.path);
+            let path = code.modules().get(**index).map(|module| &module.path);
             let name = path.and_then(|path| path.file_name());
             executable.is_some() && name.and_then(|name| name.to_str()) == executable
         };
@@ -276,7 +293,7 @@ impl Namer<'_> {
                     items.push(Item::Skipped(None));
                 }
                 Some(TokenKind::Skipped) => {
-                    let marker = stacks.intern(FrameText::Marker(SKIPPED));
+                    let marker = stacks.intern(FrameText::marker(SKIPPED));
                     items.push(Item::Skipped(Some(marker)));
                 }
                 None => {}
@@ -286,23 +303,26 @@ impl Namer<'_> {
     }
 
     fn kernel(&mut self, stacks: &mut Stacks, address: u64) -> KernelName {
-        if let Some(name) = self.kernel.get(&address) {
+        if let Some(name) = self.names.kernel.get(&address) {
             return *name;
         }
-        let found = self.symbols.kernel(&[address]);
+        let found = self.names.symbols.kernel(&[address]);
         let (shown, traced) = match found.first() {
             Some(frame) => (
                 text::kernel(frame),
                 (frame.name.as_deref().map(without_suffixes))
                     .is_some_and(|name| TRACED.contains(&name)),
             ),
-            None => ("[kernel]".to_owned(), false),
+            None => (text::unknown_kernel(), false),
         };
         let name = KernelName {
-            frame: stacks.intern(FrameText::Native(shown.into())),
+            frame: stacks.intern(FrameText::Kernel {
+                name: shown.name,
+                place: shown.place,
+            }),
             traced,
         };
-        self.kernel.insert(address, name);
+        self.names.kernel.insert(address, name);
         name
     }
 
@@ -333,7 +353,7 @@ impl Namer<'_> {
             return Item::Native(self.in_file(stacks, owner, id, place));
         }
         let key = (owner.process, owner.mappings, token);
-        if let Some(item) = self.elsewhere.get(&key) {
+        if let Some(item) = self.names.elsewhere.get(&key) {
             return Item::Native(item.clone());
         }
         let frames = match area {
@@ -344,13 +364,13 @@ impl Namer<'_> {
                     address,
                     is_return_address,
                 };
-                self.symbols.resolve_jit(jit, &[address])
+                self.names.symbols.resolve_jit(jit, &[address])
             }
             None => Vec::new(),
         };
         let instruction = address.wrapping_sub(u64::from(is_return_address));
         let item = self.item(stacks, owner, module, &frames, instruction);
-        self.elsewhere.insert(key, item.clone());
+        self.names.elsewhere.insert(key, item.clone());
         Item::Native(item)
     }
 
@@ -361,7 +381,7 @@ impl Namer<'_> {
         id: ModuleId,
         place: Place,
     ) -> NativeItem {
-        if let Some(item) = self.in_files.get(&place) {
+        if let Some(item) = self.names.in_files.get(&place) {
             return item.clone();
         }
         let Place {
@@ -374,10 +394,10 @@ impl Namer<'_> {
             address,
             is_return_address,
         };
-        let frames = self.symbols.resolve(id, &[asked]);
+        let frames = self.names.symbols.resolve(id, &[asked]);
         let instruction = address.wrapping_sub(u64::from(is_return_address));
         let item = self.item(stacks, owner, Some(module), &frames, instruction);
-        self.in_files.insert(place, item.clone());
+        self.names.in_files.insert(place, item.clone());
         item
     }
 
@@ -395,7 +415,7 @@ impl Namer<'_> {
                 .map(|frame| self.frame(stacks, owner, module, frame, instruction))
                 .collect(),
             _ => {
-                let shown = FrameText::Marker("[unmapped code]");
+                let shown = FrameText::marker("[unmapped code]");
                 vec![(stacks.intern(shown), Traits::default())]
             }
         };
@@ -423,14 +443,15 @@ impl Namer<'_> {
                 .function_start(module, instruction)
                 .unwrap_or(frame.offset);
         }
-        let text = FrameText::Native(text::native(&shown).into());
+        let text::Shown { name, place, line } = text::native(&shown);
+        let text = FrameText::Native { name, place, line };
         (stacks.intern(text), traits)
     }
 
     /// The start of the function at an address that no symbol covers.
     fn function_start(&mut self, index: ModuleIndex, address: u64) -> Option<u64> {
-        let module = self.code?.modules.get(index)?;
-        let functions = self.functions.entry(index).or_insert_with(|| {
+        let module = self.code?.modules().get(index)?;
+        let functions = self.names.functions.entry(index).or_insert_with(|| {
             let ranges = module.source.with_elf(function_ranges);
             ranges.unwrap_or_default()
         });
@@ -450,7 +471,7 @@ impl Namer<'_> {
         let in_loop = || {
             let parts = module
                 .filter(|_| owner.by_count)
-                .and_then(|index| self.loop_parts.get(&index));
+                .and_then(|index| self.names.loop_parts.get(&index));
             parts.is_some_and(|parts| parts.iter().any(|part| part.contains(&instruction)))
         };
         let Some(name) = frame.raw_name.as_deref() else {
@@ -478,7 +499,7 @@ impl Namer<'_> {
 
     /// Whether it is the trampolines of `-X perf`, which say what the Python frames say.
     fn is_trampoline(&self, module: ModuleIndex) -> bool {
-        let module = self.code.and_then(|code| code.modules.get(module));
+        let module = self.code.and_then(|code| code.modules().get(module));
         module.is_some_and(|module| matches!(module.source, Source::Trampolines(_)))
     }
 
@@ -487,7 +508,7 @@ impl Namer<'_> {
     fn starts_threads(&self, module: ModuleIndex) -> bool {
         let path = self
             .code
-            .and_then(|code| Some(&code.modules.get(module)?.path));
+            .and_then(|code| Some(&code.modules().get(module)?.path));
         let name = path.and_then(|path| path.file_name());
         name.is_some_and(|name| {
             let name = name.to_string_lossy();
@@ -502,7 +523,7 @@ impl Namer<'_> {
         if module.is_none() || module == owner.interpreter {
             return module.is_some();
         }
-        let path = module.and_then(|module| Some(&self.code?.modules.get(module)?.path));
+        let path = module.and_then(|module| Some(&self.code?.modules().get(module)?.path));
         module == owner.program
             && path
                 .and_then(|path| path.file_name())
@@ -510,27 +531,27 @@ impl Namer<'_> {
     }
 
     fn module(&mut self, index: ModuleIndex) -> Option<ModuleId> {
-        if let Some(id) = self.modules.get(&index) {
+        if let Some(id) = self.names.modules.get(&index) {
             return Some(*id);
         }
-        let module = self.code?.modules.get(index)?;
+        let module = self.code?.modules().get(index)?;
         let content = match &module.source {
             Source::File(_, file) => Content::File(file.try_clone().ok()?),
             Source::Memory(image) => Content::Memory(image.to_vec()),
             Source::Trampolines(_) | Source::Nothing => return None,
         };
-        let id = self.symbols.add_module(ModuleFile {
+        let id = self.names.symbols.add_module(ModuleFile {
             path: module.path.clone(),
             content,
             root: module.root.clone(),
         });
-        self.modules.insert(index, id);
+        self.names.modules.insert(index, id);
         Some(id)
     }
 
     /// The map that a JIT compiler of a process may have written.
     fn jit(&mut self, process: ProcessId) -> PerfMapId {
-        if let Some(id) = self.jit.get(&process) {
+        if let Some(id) = self.names.jit.get(&process) {
             return *id;
         }
         let known = self.processes.known(process);
@@ -543,8 +564,8 @@ impl Namer<'_> {
             let inner_pid = known.and_then(|known| known.identity.inner_pid);
             (PathBuf::from("/"), inner_pid.unwrap_or(pid))
         };
-        let id = self.symbols.add_perf_map(&root, own);
-        self.jit.insert(process, id);
+        let id = self.names.symbols.add_perf_map(&root, own);
+        self.names.jit.insert(process, id);
         id
     }
 }

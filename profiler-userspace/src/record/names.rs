@@ -23,6 +23,8 @@ pub struct ThreadNames {
     names: HashMap<ThreadId, String>,
     /// The process that last had a thread of a number.
     latest: HashMap<u32, ProcessId>,
+    /// Threads with a new name, where somebody asks for them.
+    changed: Option<Vec<ThreadId>>,
 }
 
 impl ThreadNames {
@@ -30,6 +32,25 @@ impl ThreadNames {
     #[must_use]
     pub fn of(&self, thread: ThreadId) -> Option<&str> {
         self.names.get(&thread).map(String::as_str)
+    }
+
+    /// Notes from now on which threads have a new name.
+    pub fn note_changes(&mut self) {
+        self.changed = Some(self.names.keys().copied().collect());
+    }
+
+    /// Threads with a name that is new since this was called last.
+    pub fn take_changed(&mut self) -> Vec<ThreadId> {
+        self.changed
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// All names.
+    pub fn all(&self) -> impl Iterator<Item = (ThreadId, &str)> {
+        let all = self.names.iter();
+        all.map(|(thread, name)| (*thread, name.as_str()))
     }
 
     /// The name of the thread that had a number last.
@@ -78,6 +99,9 @@ impl ThreadNames {
 
     fn insert(&mut self, thread: ThreadId, name: String) {
         self.latest.insert(thread.1, thread.0);
+        if let Some(changed) = &mut self.changed {
+            changed.push(thread);
+        }
         self.names.insert(thread, name);
     }
 }

@@ -1,19 +1,18 @@
 //! Native code of the processes of a session: keeps what the kernel has of their mappings in step
 //! with which processes there are.
 
-use std::collections::BTreeSet;
-
 use profiler_common::counter::Counter;
 use profiler_common::event::{EventHeader, EventKind};
 use profiler_common::layout::MappingsRef;
 
-use super::name_native::name_native;
+use super::name_native::{NativeNames, name_native};
 use super::native_target::{NativeTargets, Published};
 use super::processes::{Processes, Role};
 use super::recording::RecordError;
 use super::session::{Session, monotonic_ns};
 use crate::bpf::Programs;
 use crate::bpf::counters::Counters;
+use crate::native::MappedCode;
 
 /// A process that was sampled later than so long ago keeps its mappings in the kernel.
 const SAMPLED_JUST_NOW_NS: u64 = 1_000_000_000;
@@ -152,6 +151,22 @@ impl Session {
         }
     }
 
+    /// Names native frames and merges the stacks that came since it was last asked for.
+    pub(super) fn name_native_now(&mut self) {
+        let Some(native) = &self.native else { return };
+        let names = self
+            .native_names
+            .get_or_insert_with(|| NativeNames::new(self.options.tell));
+        name_native(
+            &mut self.collector.stacks,
+            Some(&native.code),
+            &self.processes,
+            self.options.is_whole_system(),
+            self.options.native,
+            names,
+        );
+    }
+
     /// Names native frames and merges the stacks.
     pub(super) fn name_native(&mut self, counters: &mut Counters) {
         if self.native.is_none() && !self.options.kernel {
@@ -160,25 +175,29 @@ impl Session {
         let code = self.native.as_ref().map(|native| &native.code);
         let named = name_native(
             &mut self.collector.stacks,
-            code,
+            code.map(|code| code as &dyn MappedCode),
             &self.processes,
             self.options.is_whole_system(),
             self.options.native,
-            self.options.tell,
+            &mut NativeNames::new(self.options.tell),
         );
-        // Where activations are counted, the kernel cannot tell, so it was not counted there.
-        let disagreed: BTreeSet<u64> = named.disagreed.iter().copied().collect();
-        // The kernel's own threads have no native stack that could be missing.
-        let kernels: BTreeSet<u64> = named.of_the_kernel.iter().copied().collect();
+        self.disagreed.extend(named.disagreed);
+        self.of_the_kernel.extend(named.of_the_kernel);
         for (key, weight) in self.collector.profile.weights() {
-            if disagreed.contains(&key.stack) {
+            // Where activations are counted, the kernel cannot tell, so it was not counted there.
+            if self.disagreed.contains(&key.stack) {
                 counters.add(Counter::MergeDisagreed, 1);
             }
-            if kernels.contains(&key.stack) {
+            // The kernel's own threads have no native stack that could be missing.
+            if self.of_the_kernel.contains(&key.stack) {
                 counters.take_off(Counter::UnwindNoRegisters, weight.count);
             }
         }
-        self.native_notes = named.notes;
+        for note in named.notes {
+            if !self.native_notes.contains(&note) {
+                self.native_notes.push(note);
+            }
+        }
         if let Some(code) = code {
             let stats = code.stats();
             counters.add(Counter::UnwindTablesRefused, stats.tables_refused);

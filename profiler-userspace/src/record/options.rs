@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::group::Group;
+use super::log::LogFile;
 use super::selection::Selection;
 
 /// Whose time.
@@ -140,6 +141,8 @@ pub struct RecordOptions {
     pub native: NativeFrames,
     /// The kernel's frames.
     pub kernel: bool,
+    /// Where everything that is found is written to while it goes on.
+    pub log: Option<LogFile>,
     /// Hears of what takes long.
     pub tell: fn(&str),
 }

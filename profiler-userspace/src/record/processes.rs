@@ -2,7 +2,7 @@
 //! what is known of each that ever was.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use profiler_common::event::{EventHeader, OffCpuRecord};
@@ -14,6 +14,7 @@ use crate::process::identity::Identity;
 use crate::python::Version;
 use crate::python::code::CodeStats;
 use crate::python::inspect::Python;
+use crate::python::layout::PythonLayout;
 
 /// The number of a process in a recording, which is another's only when nothing is left of it: a program
 /// that a process executes is another process. 0 stands for all that are no targets.
@@ -101,9 +102,15 @@ pub struct Interpreter {
 
 impl Interpreter {
     fn of(python: &Python) -> Self {
+        Self::at(&python.module, &python.layout)
+    }
+
+    /// The one in the file that the process sees at `module`.
+    #[must_use]
+    pub fn at(module: &Path, layout: &PythonLayout) -> Self {
         Self {
-            module: python.module.clone(),
-            by_count: python.layout.walk.entry_kind == EntryKind::None as u8,
+            module: module.to_owned(),
+            by_count: layout.walk.entry_kind == EntryKind::None as u8,
         }
     }
 }
@@ -215,7 +222,8 @@ impl Processes {
         id
     }
 
-    fn know(&mut self, known: Known) -> ProcessId {
+    /// Keeps what is known of a process that is not followed.
+    pub fn know(&mut self, known: Known) -> ProcessId {
         let id = self.free.pop().unwrap_or_else(|| {
             self.known.push(None);
             self.known.len() as ProcessId

@@ -6,8 +6,9 @@ use profiler_common::cause::{Cause, NO_SYSCALL};
 use profiler_common::thread::{STACK_NOT_SAMPLED, WAKER_UNKNOWN};
 
 use super::accounts::ThreadId;
+use super::frame::Naming;
 use super::processes::ProcessId;
-use super::stacks::{FrameText, Stacks};
+use super::stacks::Stacks;
 use crate::output::text::clean;
 
 /// What a stack's weight counts.
@@ -221,6 +222,10 @@ impl Profile {
     /// thread, by process and 0 where threads are not kept apart. Time of a thread without a sample
     /// gets a stack that says so. A sample of a process that is no target stands for `period_ns`.
     pub fn give_time_to_samples(&mut self, on_cpu: &HashMap<ThreadId, u64>, period_ns: u64) {
+        // They have it from when this was done before.
+        for weights in self.by_process.values_mut() {
+            weights.retain(|key, _| key.stack != STACK_NOT_SAMPLED || key.doing != Doing::OnCpu);
+        }
         let mut samples: HashMap<ThreadId, u64> = HashMap::new();
         for (key, weight) in self.weights() {
             if key.doing == Doing::OnCpu {
@@ -256,7 +261,7 @@ impl Profile {
     }
 
     /// Folded lines, sorted: frames from the root to the leaf and a weight, samples or
-    /// microseconds. `roots` says which frames stand below those of the stack, `thread_name` names
+    /// nanoseconds. `roots` says which frames stand below those of the stack, `thread_name` names
     /// the threads that woke others.
     #[must_use]
     pub fn folded(
@@ -274,23 +279,17 @@ impl Profile {
             let root = roots(key);
             let mut parts = root.frames;
             if root.with_stack {
-                parts.extend(frames_of(stacks, key.stack));
+                parts.extend(frames_of(stacks, key.stack, show.naming));
             }
             if let Doing::Waiting { cause, waker, .. } = key.doing {
                 parts.push(cause.frame().to_owned());
                 if show.wakers && waker.is_known() {
                     parts.push(WOKEN_BY.to_owned());
-                    parts.extend(waker_frames(stacks, waker, &thread_name));
+                    parts.extend(waker_frames(stacks, waker, show.naming, &thread_name));
                 }
             }
             *lines.entry(parts.join(";")).or_default() += self.of(weight);
         }
-        if self.unit == Unit::Time {
-            for weight in lines.values_mut() {
-                *weight = (*weight + 500) / 1000;
-            }
-        }
-        lines.retain(|_, weight| *weight != 0);
         lines
     }
 }
@@ -311,6 +310,8 @@ pub struct Show {
     pub only_gil: bool,
     /// Who ended waits.
     pub wakers: bool,
+    /// How frames are written.
+    pub naming: Naming,
 }
 
 fn thread_frame(tid: u32, thread_name: impl Fn(u32) -> Option<String>) -> String {
@@ -324,12 +325,13 @@ fn thread_frame(tid: u32, thread_name: impl Fn(u32) -> Option<String>) -> String
 fn waker_frames(
     stacks: &Stacks,
     waker: Waker,
+    naming: Naming,
     thread_name: impl Fn(u32) -> Option<String>,
 ) -> Vec<String> {
     if let Some(name) = stacks.process(waker.stack) {
         return vec![format!("process ({}): {}", waker.tgid, clean(name))];
     }
-    let mut frames = frames_of(stacks, waker.stack);
+    let mut frames = frames_of(stacks, waker.stack, naming);
     frames.reverse();
     if waker.tid != 0 {
         frames.push(thread_frame(waker.tid, thread_name));
@@ -338,36 +340,13 @@ fn waker_frames(
 }
 
 /// The frames of a stack as text, from the root to the leaf.
-fn frames_of(stacks: &Stacks, hash: u64) -> Vec<String> {
+fn frames_of(stacks: &Stacks, hash: u64, naming: Naming) -> Vec<String> {
     match stacks.get(hash) {
         Some(stack) => {
             let frames = stack.frames.iter().filter_map(|id| stacks.frame(*id));
-            frames.map(text).collect()
+            frames.map(|frame| frame.text(naming)).collect()
         }
         None => vec![STACK_LOST.to_owned()],
-    }
-}
-
-/// A frame as py-spy writes it: `name (file:line)`.
-pub(crate) fn text(frame: &FrameText) -> String {
-    match frame {
-        FrameText::Python {
-            name,
-            file,
-            line: Some(line),
-        } => {
-            format!("{} ({}:{line})", clean(name), clean(file))
-        }
-        FrameText::Python {
-            name,
-            file,
-            line: None,
-        } => {
-            format!("{} ({})", clean(name), clean(file))
-        }
-        FrameText::Native(text) => clean(text),
-        FrameText::Process(name) => format!("process {}", clean(name)),
-        FrameText::Marker(marker) => (*marker).to_owned(),
     }
 }
 

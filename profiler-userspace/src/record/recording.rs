@@ -63,6 +63,19 @@ pub enum Stopped {
     Interrupted,
     /// SIGTERM.
     Terminated,
+    /// It goes on: this is what was recorded until now.
+    NotYet,
+    /// Its watcher had seen enough.
+    Enough,
+}
+
+/// What is left of a recording that was only looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Why it ended.
+    pub stopped: Stopped,
+    /// The exit code of a launched program that ended by itself.
+    pub exit_code: Option<i32>,
 }
 
 /// What is told while recording.
@@ -137,15 +150,23 @@ impl Recording {
     /// Ends a launched program that still runs. Returns the exit code of one that ended by
     /// itself while it was recorded. To be called when the profile is safe on disk.
     pub fn end_launched(&mut self) -> Option<i32> {
-        let launched = self.launched.as_mut()?;
-        match self.stopped {
-            Stopped::TargetExited => launched.wait().ok(),
+        self.stopped.end(self.launched.as_mut()?)
+    }
+}
+
+impl Stopped {
+    /// Ends a launched program that still runs, for this reason. Returns the exit code of one that
+    /// ended by itself.
+    pub(super) fn end(self, launched: &mut Launched) -> Option<i32> {
+        match self {
+            Self::TargetExited => launched.wait().ok(),
             // A terminal sends Control-C to the program as well: let it end as it likes.
-            Stopped::Interrupted => {
+            Self::Interrupted => {
                 launched.end(true);
                 None
             }
-            Stopped::Duration | Stopped::Terminated => {
+            Self::NotYet => None,
+            Self::Duration | Self::Terminated | Self::Enough => {
                 launched.end(false);
                 None
             }

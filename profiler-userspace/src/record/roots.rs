@@ -1,6 +1,6 @@
 //! What stands at the root of each stack: whose it is.
 
-use super::group::{self, command_of};
+use super::group::{self, Owner, command_of};
 use super::profile::{Key, Root};
 use super::recording::Recording;
 
@@ -23,8 +23,7 @@ impl Recording {
         Root {
             frames: group::frames(
                 &self.groups,
-                &known.identity,
-                known.version.is_some(),
+                &Owner::new(&known.identity, known.version.is_some()),
                 thread,
             ),
             with_stack: true,

@@ -1,6 +1,6 @@
 //! Drives a recording from its beginning to its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -19,15 +19,17 @@ use super::arrivals::{self, NotPython};
 use super::collector::{Collector, Keep};
 use super::discovery::{self, Notes};
 use super::ended::Ended;
-use super::launch::Launched;
+use super::launch::{Launched, Terminal};
+use super::name_native::NativeNames;
 use super::names::ThreadNames;
 use super::native_follow;
 use super::native_target::{NativeTargets, Published};
 use super::options::{Mode, NativeFrames, RecordOptions, TargetChoice};
 use super::processes::Processes;
 use super::profile::Unit;
-use super::recording::{Progress, RecordError, Recording, Single, Stopped};
+use super::recording::{RecordError, Recording, Single, Stopped, Watched};
 use super::snapshot::waiting_threads;
+use super::watch::{Go, Look, Watcher};
 use crate::bpf::tables::TablesError;
 use crate::bpf::{LoadOptions, Programs};
 use crate::native::{MapWatch, Mapped};
@@ -87,6 +89,11 @@ pub(super) struct Session {
     pub(super) notes: Notes,
     pub(super) native: Option<NativeTargets>,
     pub(super) native_notes: Vec<String>,
+    /// Stacks whose two sides did not agree, and those of the kernel's own threads.
+    pub(super) disagreed: BTreeSet<u64>,
+    pub(super) of_the_kernel: BTreeSet<u64>,
+    /// Where native frames are named while the recording goes on.
+    pub(super) native_names: Option<NativeNames>,
     launched: Option<Launched>,
     events: AsyncFd<RingBuf<MapData>>,
     maps: Option<MapWatch>,
@@ -99,19 +106,43 @@ pub(super) struct Session {
     command: String,
     quotas: Quotas,
     begin_ns: u64,
-    begin: Instant,
+    pub(super) begin: Instant,
 }
 
-/// Records. `on_start` is called once recording has begun, `on_progress` now and then.
+/// Records. `on_start` is called once recording has begun; `watcher` looks at it now and then.
 ///
 /// # Errors
 /// See [`RecordError`]. Once recording has begun, what was recorded is returned whatever happens
 /// to the targets.
 pub fn record(
     options: RecordOptions,
+    terminal: &Terminal,
     on_start: impl FnOnce(&Processes),
-    on_progress: impl FnMut(Progress),
+    watcher: &mut impl Watcher,
 ) -> Result<Recording, RecordError> {
+    drive(options, terminal, on_start, watcher, Session::close)
+}
+
+/// Records for `watcher` alone: nothing is kept when it is over. The first tick comes once recording
+/// has begun.
+///
+/// # Errors
+/// See [`RecordError`].
+pub fn record_for(
+    options: RecordOptions,
+    terminal: &Terminal,
+    watcher: &mut impl Watcher,
+) -> Result<Watched, RecordError> {
+    drive(options, terminal, |_| (), watcher, Session::leave)
+}
+
+fn drive<W: Watcher, T>(
+    options: RecordOptions,
+    terminal: &Terminal,
+    on_start: impl FnOnce(&Processes),
+    watcher: &mut W,
+    end: impl FnOnce(Session, Stopped, &mut W) -> Result<T, RecordError>,
+) -> Result<T, RecordError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -119,13 +150,13 @@ pub fn record(
     // Who comes is to be known before they are gone. Without the right to that, it is tried all the
     // same.
     let many = options.target.can_be_many();
-    let precedence = many.then(Precedence::take).and_then(Result::ok);
+    let mut precedence = many.then(Precedence::take).and_then(Result::ok);
     runtime.block_on(async {
-        let mut session = Session::open(options).await?;
+        let mut session = Session::open(options, terminal).await?;
         on_start(&session.processes);
-        let stopped = session.run(on_progress).await?;
+        let stopped = session.run(watcher, &mut precedence).await?;
         drop(precedence);
-        session.close(stopped)
+        end(session, stopped, watcher)
     })
 }
 
@@ -163,14 +194,14 @@ fn capacity() -> (u32, u32) {
 }
 
 impl Session {
-    async fn open(options: RecordOptions) -> Result<Self, RecordError> {
+    async fn open(options: RecordOptions, terminal: &Terminal) -> Result<Self, RecordError> {
         let many = options.target.can_be_many();
         let mut catalog = Catalog::default();
         let mut processes = Processes::default();
         let mut notes = Notes::default();
         let launched = match &options.target {
             TargetChoice::Running(_) => None,
-            TargetChoice::Launch(command, _) => Some(Launched::prepare(command)?),
+            TargetChoice::Launch(command, _) => Some(Launched::prepare(command, terminal)?),
         };
         let asked = match (&launched, &options.target) {
             (Some(launched), TargetChoice::Launch(words, _)) => {
@@ -220,9 +251,18 @@ impl Session {
             threads: options.threads(),
             waits: options.mode.has_waits(),
             wakers: options.waits.wakers,
-            names: options.threads() || follows,
+            names: options.threads() || follows || options.log.is_some(),
             follows,
         });
+        let mut names = ThreadNames::default();
+        if let Some(file) = &options.log {
+            let log = file
+                .begin(&options)
+                .map_err(system("cannot write the recording"))?;
+            collector.log = Some(log);
+            collector.stacks.note_changes();
+            names.note_changes();
+        }
         for process in processes.live() {
             // Where the kernel has an entry already, the process executed another program since it was
             // looked at: the record of that is here.
@@ -252,12 +292,15 @@ impl Session {
             notes,
             native,
             native_notes: Vec::new(),
+            disagreed: BTreeSet::new(),
+            of_the_kernel: BTreeSet::new(),
+            native_names: None,
             launched,
             events,
             maps,
             not_python: NotPython::default(),
             ended: Ended::default(),
-            names: ThreadNames::default(),
+            names,
             asked,
             command,
             quotas,
@@ -317,11 +360,17 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, mut on_progress: impl FnMut(Progress)) -> Result<Stopped, RecordError> {
+    async fn run(
+        &mut self,
+        watcher: &mut impl Watcher,
+        precedence: &mut Option<Precedence>,
+    ) -> Result<Stopped, RecordError> {
         let mut interrupt =
             signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
         let mut terminate =
             signal(SignalKind::terminate()).map_err(system("cannot handle SIGTERM"))?;
+        let mut user =
+            signal(SignalKind::user_defined1()).map_err(system("cannot handle SIGUSR1"))?;
         let mut exits: Vec<AsyncFd<OwnedFd>> = Vec::new();
         for pid in &self.asked {
             // One that ended already is not waited for.
@@ -375,17 +424,22 @@ impl Session {
                     pause = if new { DRAIN_FAST } else { DRAIN_SLOWLY.min(pause * 2) };
                     next_drain = tokio::time::Instant::now() + pause;
                 }
+                _ = user.recv() => {
+                    // Naming and writing can take a while: in line with everybody else.
+                    let had_precedence = precedence.take().is_some();
+                    let mut so_far = self.so_far()?;
+                    watcher.asked(&mut so_far);
+                    self.take_back(so_far);
+                    *precedence = had_precedence.then(Precedence::take).and_then(Result::ok);
+                }
                 _ = progress.tick() => {
                     self.refresh_names();
+                    self.tick_log();
                     self.tidy();
                     self.tidy_native();
-                    let counters = self.programs.counters().unwrap_or_default();
-                    let stretches = match self.options.mode.has_waits() {
-                        true => counters.get(Counter::OffCpuStretches),
-                        false => 0,
-                    };
-                    let events = counters.get(Counter::Samples) + stretches;
-                    on_progress(Progress { elapsed: self.begin.elapsed(), events });
+                    if watcher.tick(Look::new(self, None)) == Go::Stop {
+                        return Ok(Stopped::Enough);
+                    }
                 }
             }
         }
@@ -400,6 +454,14 @@ impl Session {
                 target.python(),
                 &mut process.unnamed,
             );
+        }
+    }
+
+    /// Writes down what was learned, before anything of it is forgotten.
+    fn tick_log(&mut self) {
+        let collector = &mut self.collector;
+        if let Some(log) = &mut collector.log {
+            log.tick(&self.processes, &mut collector.stacks, &mut self.names);
         }
     }
 
@@ -424,7 +486,30 @@ impl Session {
         true
     }
 
-    fn close(mut self, stopped: Stopped) -> Result<Recording, RecordError> {
+    /// Ends it for a watcher, which looks a last time.
+    fn leave(
+        mut self,
+        stopped: Stopped,
+        watcher: &mut impl Watcher,
+    ) -> Result<Watched, RecordError> {
+        self.programs.stop_sampling();
+        if self.options.follows_threads() {
+            self.programs.detach_off_cpu()?;
+        }
+        // Nothing is added any more: this ends.
+        while self.drain() {}
+        self.refresh_names();
+        let _over = watcher.tick(Look::new(&mut self, Some(stopped)));
+        let exit_code = self.launched.as_mut();
+        let exit_code = exit_code.and_then(|launched| stopped.end(launched));
+        Ok(Watched { stopped, exit_code })
+    }
+
+    fn close(
+        mut self,
+        stopped: Stopped,
+        _watcher: &mut impl Watcher,
+    ) -> Result<Recording, RecordError> {
         // Before the switches are no longer seen: a thread that has run more by now than they say
         // was not seen to run.
         let follows = self.options.follows_threads();
@@ -445,19 +530,67 @@ impl Session {
             self.flush_off_cpu(end_ns, &ran)?;
             self.collector.finish();
         }
+        let on_cpu = self.collector.accounts.on_cpu();
+        if let (Mode::Wall(_), Some(log)) = (self.options.mode, &mut self.collector.log) {
+            log.on_cpu(&on_cpu);
+        }
+        let single = self.single();
+        let recording = self.conclude(stopped, elapsed, on_cpu, single)?;
+        Ok(Recording {
+            launched: self.launched,
+            ..recording
+        })
+    }
+
+    /// What was recorded until now; the session is left without it.
+    fn so_far(&mut self) -> Result<Recording, RecordError> {
+        let elapsed = self.begin.elapsed();
+        while self.drain() {}
+        let on_cpu = Look::new(self, None).threads().on_cpu;
+        let single = self.asked.first().copied();
+        let single = single.filter(|_| !self.options.target.can_be_many());
+        let single = single.map(|pid| Single {
+            pid,
+            version: self
+                .processes
+                .get(pid)
+                .and_then(|process| process.target.python())
+                .map(|python| python.version),
+            not_ready: None,
+            command: self.command.clone(),
+        });
+        self.conclude(Stopped::NotYet, elapsed, on_cpu, single)
+    }
+
+    /// Takes back what [`Session::so_far`] gave.
+    fn take_back(&mut self, recording: Recording) {
+        self.collector = recording.collector;
+        self.names = recording.names;
+        self.processes = recording.processes;
+    }
+
+    /// Names what has no name yet, counts, and gives all of it away.
+    fn conclude(
+        &mut self,
+        stopped: Stopped,
+        elapsed: Duration,
+        on_cpu: HashMap<ThreadId, u64>,
+        single: Option<Single>,
+    ) -> Result<Recording, RecordError> {
         if let Mode::Wall(sampling) = self.options.mode {
-            let on_cpu = self.on_cpu_times();
+            let on_cpu = self.as_kept_apart(on_cpu);
             let period_ns = 1_000_000_000 / u64::from(sampling.rate.max(1));
             self.collector
                 .profile
                 .give_time_to_samples(&on_cpu, period_ns);
         }
         self.refresh_names();
-        self.collector.count_missing_stacks();
         let mut counters = self.programs.counters()?;
+        let own = &self.collector.counters;
         for counter in Counter::ALL {
-            counters.add(*counter, self.collector.counters.get(*counter));
+            counters.add(*counter, own.get(*counter));
         }
+        counters.add(Counter::StackMissing, self.collector.missing_stacks());
         self.name_native(&mut counters);
         let codes = self.processes.code_stats();
         counters.add(Counter::CodesRead, codes.read);
@@ -469,23 +602,27 @@ impl Session {
             .first_ns
             .map(|first| Duration::from_nanos(first.saturating_sub(self.begin_ns)));
         self.processes.refresh_inner_pids();
-        let single = self.single();
+        let collector = &mut self.collector;
+        if let Some(log) = &mut collector.log {
+            log.complete(&self.processes, &mut collector.stacks, &mut self.names);
+        }
         let mut notes = self.notes.lines();
-        notes.extend(self.native_notes);
+        notes.extend(self.native_notes.iter().cloned());
+        let nothing = Collector::new(self.collector.keep());
         Ok(Recording {
-            collector: self.collector,
-            names: self.names,
+            collector: std::mem::replace(&mut self.collector, nothing),
+            names: std::mem::take(&mut self.names),
             counters,
             stopped,
             elapsed,
             first_event,
-            processes: self.processes,
+            processes: std::mem::take(&mut self.processes),
             single,
-            launched: self.launched,
+            launched: None,
             notes,
             tables: self.native.as_ref().map(NativeTargets::tables),
             mode: self.options.mode,
-            groups: self.options.groups,
+            groups: self.options.groups.clone(),
             throttled: self.quotas.since(),
         })
     }
@@ -515,10 +652,8 @@ impl Session {
         })
     }
 
-    /// How long threads were on a CPU, nanoseconds; of all threads of a process together by 0, where
-    /// they are not kept apart.
-    fn on_cpu_times(&self) -> HashMap<ThreadId, u64> {
-        let times = self.collector.accounts.on_cpu();
+    /// Times of threads; of all threads of a process together by 0, where they are not kept apart.
+    fn as_kept_apart(&self, times: HashMap<ThreadId, u64>) -> HashMap<ThreadId, u64> {
         if self.options.threads() {
             return times;
         }

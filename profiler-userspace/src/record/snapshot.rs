@@ -4,7 +4,7 @@
 //! A stack is valid when the kernel saw no switch of its thread before and after it was read:
 //! then the thread did not run in between.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use profiler_common::cause::{Cause, NO_SYSCALL};
 use profiler_common::counter::Counter;
@@ -22,8 +22,8 @@ use crate::bpf::Programs;
 use crate::bpf::counters::Counters;
 use crate::native::NativeCode;
 use crate::process::{RemoteMemory, proc_file, waiting_on};
-use crate::python::Python;
-use crate::python::threads;
+
+pub use crate::python::thread_pointers::of_python as thread_pointers;
 
 /// One thread's stack at the beginning.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,12 @@ impl Snapshot {
     /// Takes out a thread's stack, when it was off-CPU from the beginning until it was read.
     pub fn take(&mut self, tid: u32) -> Option<SnapshotStack> {
         self.by_thread.remove(&tid)
+    }
+
+    /// A thread's stack, as [`Snapshot::take`] gives it.
+    #[must_use]
+    pub fn get(&self, tid: u32) -> Option<&SnapshotStack> {
+        self.by_thread.get(&tid)
     }
 
     /// Whether a thread was blocked when it was read. One that is gone from here, or never was, counts
@@ -227,55 +233,4 @@ pub fn waiting_threads(
             HashMap::new()
         }
     }
-}
-
-/// Bytes of `struct pthread` in which the tid is searched: glibc has it at 0x2d0, musl at 0x30. Both
-/// have more behind it. What is beyond may be another's memory, where a read can wait for as long as
-/// a `userfaultfd` leaves it unanswered.
-const PTHREAD_BYTES: usize = 0x400;
-
-/// Which thread has which thread pointer. Every thread state names a thread pointer; the C
-/// library keeps the thread's tid near it, at a place that is found by looking where every
-/// thread of this process has a tid of its own.
-#[must_use]
-pub fn thread_pointers(python: &Python, tids: &[u32]) -> HashMap<u32, u64> {
-    let mem = RemoteMemory::new(python.pid);
-    // What the C library keeps is the number in the process's own pid namespace.
-    let own_numbers: HashMap<u32, u32> = tids
-        .iter()
-        .map(|tid| (proc_file::innermost_tid(python.pid, *tid), *tid))
-        .collect();
-    let states = threads::thread_states(&mem, &python.layout, python.located.runtime);
-    let pointers: BTreeSet<u64> = states
-        .unwrap_or_default()
-        .iter()
-        .map(|state| state.thread_id)
-        .filter(|pointer| *pointer != 0)
-        .collect();
-    let blocks: Vec<(u64, Vec<u8>)> = pointers
-        .iter()
-        .filter_map(|pointer| Some((*pointer, mem.read_some(*pointer, PTHREAD_BYTES).ok()?)))
-        .collect();
-    let number = |block: &[u8], offset: usize| {
-        let word = block.get(offset..offset + 4)?;
-        Some(u32::from_le_bytes(word.try_into().ok()?))
-    };
-    let distinct_at = |offset: usize| {
-        blocks
-            .iter()
-            .filter_map(|(_, block)| number(block, offset))
-            .filter(|found| own_numbers.contains_key(found))
-            .collect::<BTreeSet<_>>()
-            .len()
-    };
-    let Some(offset) = (0..PTHREAD_BYTES)
-        .step_by(4)
-        .max_by_key(|offset| (distinct_at(*offset), PTHREAD_BYTES - offset))
-    else {
-        return HashMap::new();
-    };
-    blocks
-        .iter()
-        .filter_map(|(pointer, block)| Some((*own_numbers.get(&number(block, offset)?)?, *pointer)))
-        .collect()
 }

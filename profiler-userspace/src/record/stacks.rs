@@ -3,39 +3,33 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use profiler_common::cause::Cause;
 use profiler_common::hash;
 use profiler_common::thread::{STACK_NOT_SAMPLED, STACK_OF_START, STACK_UNKNOWN, WAKER_INTERRUPT};
 use profiler_common::unwind::{Token, UnwindStatus};
 use profiler_common::walk::{Frame, WalkStatus};
 
+use super::frame::{FrameText, Naming};
 use super::processes::ProcessId;
-use crate::python::code::{CodeInfo, Resolved};
-
-/// One frame as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum FrameText {
-    /// A Python function.
-    Python {
-        /// Its qualified name.
-        name: Arc<str>,
-        /// Its file, as the interpreter has it.
-        file: Arc<str>,
-        /// The line; `None` where the instruction has none.
-        line: Option<u32>,
-    },
-    /// Native code, or the kernel's, as it is shown.
-    Native(Arc<str>),
-    /// Another process, by its name.
-    Process(Arc<str>),
-    /// Something of ours, in brackets.
-    Marker(&'static str),
-}
+use crate::output::view::FrameKind;
+use crate::python::code::CodeInfo;
 
 /// A function whose code object was freed before its name was read.
-pub const GONE: FrameText = FrameText::Marker("[freed code]");
+const GONE: &str = "[freed code]";
 
 /// Index of a frame in a [`Stacks`].
 pub type FrameId = u32;
+
+/// A Python frame with its names.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// Its code object.
+    pub info: Arc<CodeInfo>,
+    /// The part of its file's path that is shown.
+    pub short_file: Arc<str>,
+    /// The line; `None` where the instruction has none.
+    pub line: Option<u32>,
+}
 
 /// The native part of a stack, as the kernel sent it.
 #[derive(Clone, Debug)]
@@ -92,11 +86,13 @@ pub struct Stacks {
     parts: HashMap<u64, NativePart>,
     /// Generations of mappings that native parts name.
     mappings: HashSet<u32>,
+    /// Stacks that are new or other than they were, where somebody asks for them.
+    changed: Option<Vec<u64>>,
 }
 
 /// What the root of a stack says about a walk that did not end as it should, or the whole stack
 /// where there is no Python.
-fn marker(status: WalkStatus) -> Option<&'static str> {
+pub(crate) fn marker(status: WalkStatus) -> Option<&'static str> {
     match status {
         WalkStatus::Complete => None,
         WalkStatus::NoThreadState => Some("[no Python]"),
@@ -113,7 +109,7 @@ fn marker(status: WalkStatus) -> Option<&'static str> {
 
 /// The `__init__` shim that 3.13 and later put below a constructor is a frame of the
 /// interpreter's own (`_Py_InitCleanup` in `Python/specialize.c`), not of the program.
-fn is_shim(info: &CodeInfo) -> bool {
+pub(crate) fn is_shim(info: &CodeInfo) -> bool {
     &*info.name == "__init__" && &*info.file == "__init__"
 }
 
@@ -125,6 +121,7 @@ impl Default for Stacks {
             ids: HashMap::new(),
             parts: HashMap::new(),
             mappings: HashSet::new(),
+            changed: None,
         };
         for (hash, marker) in [
             (STACK_OF_START, "[thread start]"),
@@ -134,7 +131,7 @@ impl Default for Stacks {
             (STACK_NOT_SAMPLED, "[not sampled]"),
             (WAKER_INTERRUPT, "[interrupt]"),
         ] {
-            let frames = vec![stacks.intern(FrameText::Marker(marker))];
+            let frames = vec![stacks.intern(FrameText::marker(marker))];
             let stack = Stack {
                 frames,
                 ..Stack::default()
@@ -168,6 +165,35 @@ impl Stacks {
     #[must_use]
     pub fn frame(&self, id: FrameId) -> Option<&FrameText> {
         self.frames.get(id as usize)
+    }
+
+    /// What each frame is, by how it is written; causes of waits among them.
+    #[must_use]
+    pub fn kinds(&self, naming: Naming) -> BTreeMap<String, FrameKind> {
+        let own = self.frames.iter();
+        let own = own.map(|frame| (frame.text(naming), frame.kind()));
+        let causes = Cause::ALL.iter();
+        let causes = causes.map(|cause| (cause.frame().to_owned(), FrameKind::Waiting));
+        own.chain(causes).collect()
+    }
+
+    /// Notes from now on which stacks are new or change; those that are there are new.
+    pub fn note_changes(&mut self) {
+        self.changed = Some(self.by_hash.keys().copied().collect());
+    }
+
+    /// Stacks that are new or other than they were when this was called last.
+    pub fn take_changed(&mut self) -> Vec<u64> {
+        self.changed
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    fn note(&mut self, hash: u64) {
+        if let Some(changed) = &mut self.changed {
+            changed.push(hash);
+        }
     }
 
     /// The number of a frame.
@@ -219,6 +245,7 @@ impl Stacks {
     pub fn set_frames(&mut self, hash: u64, frames: Vec<FrameId>) {
         if let Some(stack) = self.by_hash.get_mut(&hash) {
             stack.frames = frames;
+            self.note(hash);
         }
     }
 
@@ -231,6 +258,7 @@ impl Stacks {
                 ..Stack::default()
             };
             self.by_hash.insert(hash, stack);
+            self.note(hash);
         }
     }
 
@@ -283,24 +311,27 @@ impl Stacks {
         status: WalkStatus,
         off_cpu: bool,
         frames: impl Iterator<Item = Frame>,
-        mut resolve: impl FnMut(&Frame) -> Option<(Resolved, Option<u32>)>,
+        mut resolve: impl FnMut(&Frame) -> Option<Named>,
     ) {
         let mut python = Vec::new();
         for frame in frames {
             python.push(match resolve(&frame) {
-                Some((Resolved::Known(info), _)) if is_shim(&info) => None,
-                Some((Resolved::Known(info), line)) => {
+                Some(Named { info, .. }) if is_shim(&info) => None,
+                Some(named) => {
+                    let info = named.info;
                     let text = FrameText::Python {
                         name: Arc::clone(&info.name),
                         file: Arc::clone(&info.file),
-                        line,
+                        short_file: named.short_file,
+                        line: named.line,
+                        first_line: u32::try_from(info.first_line).unwrap_or(0),
                     };
                     Some(self.intern(text))
                 }
-                Some((Resolved::Gone, _)) | None => Some(self.intern(GONE)),
+                None => Some(self.intern(FrameText::marker(GONE))),
             });
         }
-        let marker = marker(status).map(|marker| self.intern(FrameText::Marker(marker)));
+        let marker = marker(status).map(|marker| self.intern(FrameText::marker(marker)));
         let shown = python.iter().rev().copied().flatten();
         let stack = Stack {
             frames: marker.into_iter().chain(shown).collect(),
@@ -310,5 +341,6 @@ impl Stacks {
             off_cpu,
         };
         self.by_hash.insert(hash, stack);
+        self.note(hash);
     }
 }

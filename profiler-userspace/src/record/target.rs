@@ -6,12 +6,14 @@ use profiler_common::event::EventHeader;
 use profiler_common::layout::{MappingsRef, PROCESS_WITHOUT_PYTHON, ProcessEntry};
 use profiler_common::walk::Frame;
 
+use super::stacks::Named;
 use crate::process::RemoteMemory;
 use crate::python::catalog::{Catalog, Inspected};
 use crate::python::code::{CodeCache, CodeStats, Resolved};
 use crate::python::code_pool::CodePool;
 use crate::python::inspect::{InspectError, Python};
 use crate::python::locate::LocateError;
+use crate::python::short_file::Files;
 
 /// How often a process that just began is looked at.
 const RETRY_EVERY: Duration = Duration::from_millis(2);
@@ -55,6 +57,8 @@ pub struct Target {
     pause: Duration,
     last_error: Option<InspectError>,
     pool: CodePool,
+    /// Where its files are, once a name was asked for.
+    files: Option<Files>,
     /// What of the process is code, as the kernel finds it.
     pub mappings: MappingsRef,
     without_python: bool,
@@ -73,6 +77,7 @@ impl Target {
             pause: RETRY_EVERY,
             last_error: None,
             pool: CodePool::default(),
+            files: None,
             mappings: MappingsRef::default(),
             without_python: false,
         }
@@ -253,18 +258,24 @@ impl Target {
         }
     }
 
-    /// Name and line of a frame that the kernel saw in `generation`; `None` when that program is
-    /// gone.
-    pub fn resolve(&mut self, generation: u32, frame: &Frame) -> Option<(Resolved, Option<u32>)> {
+    /// Name and line of a frame that the kernel saw in `generation`; `None` when its code object or
+    /// that program is gone.
+    pub fn resolve(&mut self, generation: u32, frame: &Frame) -> Option<Named> {
         let mem = RemoteMemory::new(self.pid);
         let program = self.program_of(generation)?;
         let layout = &program.python.layout;
         let resolved = program.codes.resolve(&mem, layout, &program.entry, frame);
-        let line = match &resolved {
-            Resolved::Known(info) => info.line_at(layout.lines, frame.lasti),
-            Resolved::Gone => None,
+        let Resolved::Known(info) = resolved else {
+            return None;
         };
-        Some((resolved, line))
+        let line = info.line_at(layout.lines, frame.lasti);
+        let files = self.files.get_or_insert_with(|| Files::of(self.pid));
+        let short_file = self.pool.short_file(files, &info.file);
+        Some(Named {
+            info,
+            short_file,
+            line,
+        })
     }
 
     /// What was met while names were read.

@@ -7,7 +7,8 @@ use profiler_common::thread::{WAKER_INTERRUPT, WAKER_UNKNOWN};
 use super::blame::Blame;
 use super::gil::{Gils, Holder};
 use super::looks::{Looks, Part};
-use super::profile::{Doing, Key, Profile, Waker};
+use super::profile::{Doing, Key, Waker};
+use super::tally::Tally;
 
 /// A stretch off-CPU. Times are `CLOCK_MONOTONIC`, nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +64,7 @@ impl Waits {
     }
 
     /// Takes a stretch, and counts it in a profile.
-    pub(super) fn take(&mut self, stretch: &Stretch, profile: Option<&mut Profile>) {
+    pub(super) fn take(&mut self, stretch: &Stretch, tally: Option<Tally<'_>>) {
         let wait = &stretch.wait;
         let thread = (stretch.key.process, stretch.tid);
         self.gils.meet(wait.tstate, thread, wait.gil);
@@ -74,22 +75,27 @@ impl Waits {
             self.gils.wait(wait.gil, stretch.tid, span.0, span.1);
             self.see_gil_change(stretch);
         }
-        let Some(profile) = profile else { return };
+        let Some(mut tally) = tally else { return };
         let blocked_ns = stretch.woken_ns().saturating_sub(stretch.from_ns);
         if blocked_ns != 0 {
-            self.blocked(stretch, blocked_ns, profile);
+            self.blocked(stretch, blocked_ns, &mut tally);
         }
         if stretch.queued_ns != 0 {
             if stretch.cause == Cause::RunQueue && !stretch.key.holds_gil {
                 let (from, until) = (stretch.from_ns, stretch.until_ns);
                 self.looks.preempted(stretch.tid, from, until);
             }
-            profile.stretch(stretch.key, stretch.queued_ns);
+            tally.wait(
+                stretch.key,
+                stretch.tid,
+                stretch.woken_ns(),
+                stretch.queued_ns,
+            );
         }
     }
 
     /// Counts the part of a stretch in which the thread could not run.
-    fn blocked(&mut self, stretch: &Stretch, blocked_ns: u64, profile: &mut Profile) {
+    fn blocked(&mut self, stretch: &Stretch, blocked_ns: u64, tally: &mut Tally<'_>) {
         let Stretch {
             tid, cause, wait, ..
         } = *stretch;
@@ -117,20 +123,20 @@ impl Waits {
                 tgid: stretch.tgid,
                 tid: if self.wakers_apart { tid } else { 0 },
             };
-            self.ended_by(wait.waker_tid, taken, (own, tid), profile);
+            self.ended_by(wait.waker_tid, taken, (own, tid), tally);
         }
         if cause == Cause::Gil {
             let (joined, other) = self.looks.join(tid, part);
             part = joined;
             if let Some(other) = other {
-                profile.stretch(other.key, other.ns);
+                tally.wait(other.key, tid, other.from_ns, other.ns);
             }
         }
         if cause == Cause::Gil && wait.waker_stack == WAKER_INTERRUPT {
             self.looks.keep(tid, part);
         } else {
             part.until_ns = stretch.woken_ns();
-            self.ended_by(tid, part, (waker, wait.waker_tid), profile);
+            self.ended_by(tid, part, (waker, wait.waker_tid), tally);
         }
     }
 
@@ -140,7 +146,7 @@ impl Waits {
         tid: u32,
         mut part: Part,
         (by, waker_tid): (Waker, u32),
-        profile: &mut Profile,
+        tally: &mut Tally<'_>,
     ) {
         if let Doing::Waiting { cause, waker, .. } = &mut part.key.doing {
             *waker = by;
@@ -148,7 +154,7 @@ impl Waits {
             self.blame
                 .wait(tid, *cause, part.key.stack, span, by, waker_tid);
         }
-        profile.stretch(part.key, part.ns);
+        tally.wait(part.key, tid, part.from_ns, part.ns);
     }
 
     /// What the end of a wait for the interpreter's lock says of who has it: somebody let it go, and
@@ -177,9 +183,9 @@ impl Waits {
     }
 
     /// Nothing more will come.
-    pub(super) fn finish(&mut self, profile: &mut Profile) {
-        for part in self.looks.finish() {
-            profile.stretch(part.key, part.ns);
+    pub(super) fn finish(&mut self, mut tally: Tally<'_>) {
+        for (tid, part) in self.looks.finish() {
+            tally.wait(part.key, tid, part.from_ns, part.ns);
         }
         self.gils.finish();
     }
@@ -207,7 +213,7 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::profile::Unit;
+    use crate::record::profile::{Profile, Unit};
 
     const STACK: u64 = 100;
 
@@ -247,7 +253,7 @@ mod tests {
         let mut profile = Profile::new(Unit::Time);
         waits.take(
             &stretch(7, Cause::Lock, (100, 180, 200)),
-            Some(&mut profile),
+            Some(Tally::of(&mut profile)),
         );
         assert_eq!(weights(&profile, Cause::Lock), (80, 1));
         assert_eq!(weights(&profile, Cause::RunQueue), (20, 1));
@@ -268,7 +274,7 @@ mod tests {
             wait: timer,
             ..stretch(7, Cause::Gil, (0, 5_000_000, 5_000_000))
         };
-        waits.take(&first, Some(&mut profile));
+        waits.take(&first, Some(Tally::of(&mut profile)));
         assert_eq!(weights(&profile, Cause::Gil), (0, 0));
         let last = Stretch {
             wait: Wait {
@@ -278,8 +284,8 @@ mod tests {
             },
             ..stretch(7, Cause::Gil, (5_010_000, 6_000_000, 6_000_000))
         };
-        waits.take(&last, Some(&mut profile));
-        waits.finish(&mut profile);
+        waits.take(&last, Some(Tally::of(&mut profile)));
+        waits.finish(Tally::of(&mut profile));
         assert_eq!(weights(&profile, Cause::Gil), (5_990_000, 1));
         let of = waits.blame.of(Cause::Gil, STACK + 7).expect("known");
         assert_eq!(of.get(&99), Some(&6_000_000));

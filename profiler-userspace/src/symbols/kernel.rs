@@ -150,7 +150,7 @@ mod tests {
         ffffffffc0300000 t bpf_prog_6deef7357e7b4530_on_cpu\t[bpf]\n";
 
     fn text(symbols: &KernelSymbols, address: u64) -> String {
-        super::super::text::kernel(&symbols.find(address, &mut Interner::default()))
+        super::super::text::kernel(&symbols.find(address, &mut Interner::default())).to_string()
     }
 
     #[test]
