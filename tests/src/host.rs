@@ -50,7 +50,7 @@ impl HostRecorder {
     pub fn start_with(args: &[&str], stdout: impl Into<Stdio>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut child = pyscry()
-            .args(["record", "--format", "raw", "--output"])
+            .args(["record", "--full-filenames", "--format", "raw", "--output"])
             .arg(directory.path().join("out.txt"))
             .args(args)
             .stdin(Stdio::null())

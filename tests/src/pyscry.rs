@@ -63,7 +63,7 @@ impl Recorder {
     pub fn start(args: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut child = pyscry()
-            .args(["record", "--format", "raw", "--output"])
+            .args(["record", "--full-filenames", "--format", "raw", "--output"])
             .arg(directory.path().join("out.txt"))
             .args(args)
             .stderr(Stdio::piped())
@@ -140,7 +140,7 @@ pub fn record(args: &[&str]) -> Ended {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("out.txt");
     let output = pyscry()
-        .args(["record", "--format", "raw", "--output"])
+        .args(["record", "--full-filenames", "--format", "raw", "--output"])
         .arg(&file)
         .args(args)
         .output()

@@ -138,6 +138,15 @@ impl Running {
         self
     }
 
+    /// Waits until it has said something so often.
+    pub fn hears(&self, what: &str, times: usize) {
+        while self.stderr.get().matches(what).count() < times {
+            let young = self.begin.elapsed() < PATIENCE;
+            assert!(young, "it does not say {what}: {}", self.stderr.get());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         send(self.child.pid(), signal);
@@ -256,7 +265,7 @@ impl Output {
 
     /// Arguments of a recording into it.
     pub fn record(&self, args: &[&str]) -> Command {
-        let mut command = command(&["record", "--format", "raw", "--output"]);
+        let mut command = command(&["record", "--full-filenames", "--format", "raw", "--output"]);
         command.arg(self.path()).args(args);
         command
     }

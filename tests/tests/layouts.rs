@@ -14,6 +14,7 @@ use profiler_common::lines::LineTable;
 use pyscry::process::RemoteMemory;
 use pyscry::python::layout::{CodeCount, GilPlace, PythonLayout};
 use pyscry::python::objects::ObjectLayout;
+use pyscry::python::variable_layout::{VariableLayout, VariableNames};
 use pyscry::python::{debug_offsets, locate, tables};
 use pyscry_tests::{Interpreter, Target, on_one};
 
@@ -22,9 +23,10 @@ type Unit<'data> = gimli::Unit<Slice<'data>>;
 type Entry<'a, 'data> = gimli::DebuggingInformationEntry<'a, 'a, Slice<'data>>;
 
 /// What is looked for.
-const STRUCTURES: [&str; 21] = [
+const STRUCTURES: [&str; 25] = [
     "PyASCIIObject",
     "PyBytesObject",
+    "PyCellObject",
     "PyCodeObject",
     "PyCompactUnicodeObject",
     "PyDictKeyEntry",
@@ -32,12 +34,15 @@ const STRUCTURES: [&str; 21] = [
     "PyDictObject",
     "PyDictUnicodeEntry",
     "PyDictValues",
+    "PyFloatObject",
     "PyFrameObject",
     "PyHeapTypeObject",
     "PyInterpreterState",
+    "PyListObject",
     "PyLongObject",
     "PyObject",
     "PyThreadState",
+    "PyTupleObject",
     "PyTypeObject",
     "_PyCFrame",
     "CFrame",
@@ -575,6 +580,56 @@ fn compare_objects(ours: &ObjectLayout, s: &Structures<'_>, c: &mut Comparison) 
     c.equal("size of PyCompactUnicodeObject", str_compact_size, compact);
 }
 
+fn compare_variables(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut Comparison) {
+    let VariableLayout {
+        interp_id,
+        frame_variables,
+        code_arguments,
+        code_keyword_arguments,
+        code_flags,
+        code_names,
+        list_items,
+        var_size,
+        tuple_items,
+        scalar_value,
+        cell_value,
+    } = VariableLayout::of(ours).expect("a version that is known");
+    let frame = match minor {
+        ..=10 => "PyFrameObject.f_localsplus",
+        _ => "_PyInterpreterFrame.localsplus",
+    };
+    let names = match code_names {
+        VariableNames::Tuples {
+            locals,
+            cells,
+            free,
+        } => vec![
+            (locals, "PyCodeObject.co_varnames"),
+            (cells, "PyCodeObject.co_cellvars"),
+            (free, "PyCodeObject.co_freevars"),
+        ],
+        VariableNames::One { names, kinds } => vec![
+            (names, "PyCodeObject.co_localsplusnames"),
+            (kinds, "PyCodeObject.co_localspluskinds"),
+        ],
+    };
+    let others = [
+        (interp_id, "PyInterpreterState.id"),
+        (frame_variables, frame),
+        (code_arguments, "PyCodeObject.co_argcount"),
+        (code_keyword_arguments, "PyCodeObject.co_kwonlyargcount"),
+        (code_flags, "PyCodeObject.co_flags"),
+        (list_items, "PyListObject.ob_item"),
+        (var_size, "PyListObject.ob_base.ob_size"),
+        (tuple_items, "PyTupleObject.ob_item"),
+        (scalar_value, "PyFloatObject.ob_fval"),
+        (cell_value, "PyCellObject.ob_ref"),
+    ];
+    for (ours, path) in names.into_iter().chain(others) {
+        c.equal(path, ours, s.at(path));
+    }
+}
+
 fn compare(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut Comparison) {
     let PythonLayout {
         ref walk,
@@ -594,6 +649,7 @@ fn compare(minor: u8, ours: &PythonLayout, s: &Structures<'_>, c: &mut Compariso
     compare_walk(minor, walk, s, c);
     compare_gil(minor, gil, gil_fields, s, c);
     compare_objects(objects, s, c);
+    compare_variables(minor, ours, s, c);
     c.equal("minor of objects", objects.minor, minor);
     c.holds(
         "lines are of this version",

@@ -66,6 +66,25 @@ impl ProcessCode {
     }
 }
 
+/// What native frames are named by: the files, and what was mapped where.
+pub trait MappedCode: std::fmt::Debug {
+    /// All files.
+    fn modules(&self) -> &Modules;
+
+    /// What was mapped in a generation.
+    fn space(&self, generation: u32) -> Option<&AddressSpace>;
+}
+
+impl MappedCode for NativeCode {
+    fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
+    fn space(&self, generation: u32) -> Option<&AddressSpace> {
+        Self::space(self, generation)
+    }
+}
+
 /// The native code of all processes.
 #[derive(Debug)]
 pub struct NativeCode {

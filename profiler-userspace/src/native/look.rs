@@ -33,7 +33,7 @@ fn root_of(pid: u32) -> PathBuf {
 ///
 /// # Errors
 /// As reading its mappings gives them.
-pub(super) fn look(pid: u32, modules: &mut Modules) -> io::Result<AddressSpace> {
+pub(crate) fn look(pid: u32, modules: &mut Modules) -> io::Result<AddressSpace> {
     let mappings = maps::of_process(pid)?;
     let mut look = Looking {
         pid,

@@ -18,8 +18,10 @@ mod watch;
 mod workers;
 
 pub use address_space::{AddressSpace, Area};
-pub use code::{NativeCode, NativeStats};
+pub use code::{MappedCode, NativeCode, NativeStats};
 pub use descriptors::allow_many;
+pub(crate) use look::look;
 pub use module::{Module, ModuleIndex, Modules, Source, TableState};
 pub use watch::{MapWatch, Mapped, MappedFile};
 pub use workers::{Built, Workers};
+pub(crate) use workers::{kept_rows, rows_of};

@@ -116,20 +116,33 @@ fn cache_directory() -> Option<PathBuf> {
     made.is_ok().then_some(directory)
 }
 
-fn run(job: Job, disk: Option<&Disk>) -> Built {
-    let build_id = job.build_id.as_deref();
+/// The rows of a file: those that were kept, or compiled now. `None` of one without any, or with
+/// more than there can be.
+pub(crate) fn rows_of(
+    source: &Source,
+    build_id: Option<&[u8]>,
+    disk: Option<&Disk>,
+) -> Option<Rows> {
     let known = disk.zip(build_id).and_then(|(disk, id)| disk.load(id));
-    let rows = known.or_else(|| {
-        let rows = job.source.rows()?;
+    known.or_else(|| {
+        let rows = source.rows()?;
         if let (Some(disk), Some(id)) = (disk, build_id) {
             // It is compiled again next time.
             let _not_kept = disk.store(id, &rows);
         }
         Some(rows)
-    });
+    })
+}
+
+/// Where compiled rows are kept; `None` where there is no place.
+pub(crate) fn kept_rows() -> Option<Disk> {
+    cache_directory().map(|directory| Disk::new(&directory))
+}
+
+fn run(job: Job, disk: Option<&Disk>) -> Built {
     Built {
         module: job.module,
-        rows,
+        rows: rows_of(&job.source, job.build_id.as_deref(), disk),
     }
 }
 
@@ -157,7 +170,7 @@ impl Workers {
             thread::Builder::new()
                 .name("pyscry-tables".to_owned())
                 .spawn(move || {
-                    let disk = cache_directory().map(|directory| Disk::new(&directory));
+                    let disk = kept_rows();
                     work(&queue, below, &done, disk.as_ref());
                 })?;
         }

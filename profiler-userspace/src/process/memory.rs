@@ -2,6 +2,15 @@
 
 use profiler_common::mem::{Fault, Memory};
 
+/// Memory of which it is not known before how much can be read: for searches.
+pub trait Searchable: Memory {
+    /// Reads as much as there is of `len` bytes from `addr`.
+    ///
+    /// # Errors
+    /// Where not even the first byte can be read, as the kernel says.
+    fn read_some(&self, addr: u64, len: usize) -> std::io::Result<Vec<u8>>;
+}
+
 /// The memory of a process. Pages that are not resident are brought in by the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteMemory {
@@ -38,6 +47,12 @@ impl RemoteMemory {
         // SAFETY: `local` names a buffer of ours, `remote` is checked by the kernel.
         let got = unsafe { libc::process_vm_readv(self.pid, &local, 1, &remote, 1, 0) };
         usize::try_from(got).map_err(|_| std::io::Error::last_os_error())
+    }
+}
+
+impl Searchable for RemoteMemory {
+    fn read_some(&self, addr: u64, len: usize) -> std::io::Result<Vec<u8>> {
+        Self::read_some(self, addr, len)
     }
 }
 

@@ -13,4 +13,4 @@ pub mod quota;
 pub mod users;
 pub mod waiting_on;
 
-pub use memory::RemoteMemory;
+pub use memory::{RemoteMemory, Searchable};

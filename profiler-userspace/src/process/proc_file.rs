@@ -53,6 +53,23 @@ pub fn thread_cpu_ns(pid: u32, tid: u32) -> Option<u64> {
     stat.split_whitespace().next()?.parse().ok()
 }
 
+/// Nanoseconds that a thread ran so far, and how often it was put on a CPU: while neither changes,
+/// and it does not run, it has not run. From `/proc/PID/task/TID/schedstat`.
+#[must_use]
+pub fn thread_turns(pid: u32, tid: u32) -> Option<(u64, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
+    let mut words = stat.split_whitespace().map(str::parse);
+    Some((words.next()?.ok()?, words.nth(1)?.ok()?))
+}
+
+/// The process that a thread belongs to; a process's own number is one of its threads'.
+#[must_use]
+pub fn process_of(tid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
+}
+
 /// The name of a thread as the kernel has it: at most 15 bytes.
 #[must_use]
 pub fn thread_comm(pid: u32, tid: u32) -> Option<String> {

@@ -30,10 +30,32 @@ pub fn cause(
         syscall,
         args,
     };
+    Some(decide(pid, &blocked, is_gil))
+}
+
+/// What a thread waits for in a system call with these first two arguments.
+#[must_use]
+pub fn cause_in(
+    pid: u32,
+    syscall: i64,
+    args: [u64; 2],
+    is_gil: impl FnOnce(u64) -> bool,
+) -> (Cause, u16) {
+    let blocked = Blocked {
+        state: 1,
+        earlier: u32::from(NO_SYSCALL),
+        jobctl: 0,
+        syscall,
+        args,
+    };
+    decide(pid, &blocked, is_gil)
+}
+
+fn decide(pid: u32, blocked: &Blocked, is_gil: impl FnOnce(u64) -> bool) -> (Cause, u16) {
     let number = blocked.number();
     let kind = SYSCALL_KINDS.get(usize::from(number)).copied();
     let cause = blocked.cause(kind.unwrap_or(0), |fd| file_kind(pid, fd), is_gil);
-    Some((cause, number))
+    (cause, number)
 }
 
 /// The number of the system call that a thread is in, or was as a signal stopped it; `NO_SYSCALL`
@@ -48,6 +70,20 @@ pub fn earlier(pid: u32, tid: u32) -> u16 {
     } else {
         u16::try_from(syscall).unwrap_or(NO_SYSCALL)
     }
+}
+
+/// Stack pointer and instruction of a thread that does not run, as it left them; `None` for one that
+/// runs. The kernel tells no other register of a thread that is not stopped.
+#[must_use]
+pub fn left_at(pid: u32, tid: u32) -> Option<(u64, u64)> {
+    parse_left_at(&std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?)
+}
+
+fn parse_left_at(text: &str) -> Option<(u64, u64)> {
+    let mut words = text.split_whitespace().rev();
+    let mut word = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+    let (instruction, stack) = (word()?, word()?);
+    Some((stack, instruction))
 }
 
 /// What `restart_syscall` goes on with, from the function of the kernel that the thread waits in:
@@ -125,6 +161,9 @@ mod tests {
         let futex = "202 0x7f1 0x89 0x0 0x7f2 0x0 0xffffffff 0x7ffe 0x7f3\n";
         assert_eq!(parse(futex), Some((202, [0x7f1, 0x89])));
         assert_eq!(parse("-1 0x7ffe 0x7f3\n"), Some((-1, [0, 0])));
+        assert_eq!(parse_left_at(futex), Some((0x7ffe, 0x7f3)));
+        assert_eq!(parse_left_at("-1 0x7ffe 0x7f3\n"), Some((0x7ffe, 0x7f3)));
+        assert_eq!(parse_left_at("running\n"), None);
         assert_eq!(parse("running\n"), None);
         assert_eq!(parse(""), None);
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::code::CodeInfo;
+use super::short_file::{Files, ShortFiles};
 
 #[derive(Debug, Default)]
 struct Known {
@@ -11,6 +12,7 @@ struct Known {
     codes: HashSet<Arc<CodeInfo>>,
     /// As many code objects were left when they were last swept.
     swept: usize,
+    short_files: ShortFiles,
 }
 
 /// What nobody has any more is thrown away when there is twice as much as was left the last time, and
@@ -50,6 +52,13 @@ impl CodePool {
         let info = Arc::new(info);
         known.codes.insert(Arc::clone(&info));
         info
+    }
+
+    /// The part of a file's path that is shown.
+    #[must_use]
+    pub fn short_file(&self, files: &Files, file: &Arc<str>) -> Arc<str> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.short_files.of(files, file)
     }
 }
 

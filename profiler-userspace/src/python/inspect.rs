@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use profiler_common::layout::{
     GilLayout, MappingsRef, PROCESS_GIL_OF_INTERPRETER, PROCESS_GIL_OF_PROCESS, PROCESS_READY,
-    ProcessEntry,
+    ProcessEntry, TstatePath,
 };
 use profiler_common::mem::Memory;
 
@@ -16,7 +16,7 @@ use super::tables;
 use super::threads::{self, ThreadState};
 use super::tstate_path;
 use super::version::Version;
-use crate::process::RemoteMemory;
+use crate::process::{RemoteMemory, Searchable};
 
 /// Why a process cannot be profiled (yet).
 #[derive(Debug, thiserror::Error)]
@@ -113,55 +113,27 @@ pub fn inspect(pid: u32) -> Result<Python, InspectError> {
 /// See [`InspectError`].
 pub fn of_located(pid: u32, located: Located) -> Result<Python, InspectError> {
     let mem = RemoteMemory::new(pid);
-    mem.read_some(located.runtime, 8)
-        .map_err(|source| InspectError::Memory { pid, source })?;
-    let layout = match tables::of_minor(located.version.minor) {
-        Some(layout) => layout,
-        None => debug_offsets::layout(&mem, located.runtime)
-            .map_err(|source| InspectError::DebugOffsets { pid, source })?,
-    };
-    let not_running = InspectError::NotRunning { pid };
-    let Ok(states) = threads::thread_states(&mem, &layout, located.runtime) else {
-        return Err(not_running);
-    };
-    let Some(interp) = threads::interpreters(&mem, &layout, located.runtime)
-        .ok()
-        .and_then(|interpreters| interpreters.last().copied())
-    else {
-        return Err(not_running);
-    };
-    if !states.iter().any(|state| state.thread_id != 0) {
-        return Err(not_running);
-    }
+    let described = describe(&mem, pid, &located)?;
+    let Described {
+        layout,
+        states,
+        interp,
+        entry,
+        codes,
+    } = described;
     let Some(tstate) = tstate_path::find(&mem, &layout, &located, &states) else {
         return Err(InspectError::NoThreadSlot {
             pid,
             version: located.version,
         });
     };
-    let codes = running_codes(&mem, &layout, &states);
     let (counted, code_count) =
         code_count::find(&mem, &layout, &located, interp, &codes).unwrap_or_default();
-    let (gil_flag, gil_at) = match layout.gil {
-        GilPlace::Runtime(offset) => (PROCESS_GIL_OF_PROCESS, located.runtime.wrapping_add(offset)),
-        GilPlace::Interpreter(offset) => (PROCESS_GIL_OF_INTERPRETER, offset),
-    };
     let entry = ProcessEntry {
-        generation: 0,
-        flags: PROCESS_READY | counted | gil_flag,
-        code_type: located
-            .code_type
-            .or_else(|| code_type(&mem, &codes))
-            .unwrap_or(0),
+        flags: entry.flags | counted,
         code_count,
         tstate,
-        layout: layout.walk,
-        names: layout.names(),
-        mappings: MappingsRef::default(),
-        gil: GilLayout {
-            at: gil_at,
-            ..layout.gil_fields
-        },
+        ..entry
     };
     Ok(Python {
         pid,
@@ -174,9 +146,85 @@ pub fn of_located(pid: u32, located: Located) -> Result<Python, InspectError> {
     })
 }
 
+/// What an interpreter's memory says of it, without the way from a thread's pointer to its thread
+/// state: enough to walk from thread states.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// All offsets.
+    pub layout: PythonLayout,
+    /// All thread states.
+    pub states: Vec<ThreadState>,
+    /// The main interpreter's address.
+    pub interp: u64,
+    /// What a walk needs; without the way to the thread state, and the count of code objects.
+    pub entry: ProcessEntry,
+    /// Code objects that run; some may be none.
+    codes: Vec<u64>,
+}
+
+/// Reads what the memory of process `pid` says of the interpreter in it.
+///
+/// # Errors
+/// See [`InspectError`].
+pub fn describe<M: Searchable>(
+    mem: &M,
+    pid: u32,
+    located: &Located,
+) -> Result<Described, InspectError> {
+    mem.read_some(located.runtime, 8)
+        .map_err(|source| InspectError::Memory { pid, source })?;
+    let layout = match tables::of_minor(located.version.minor) {
+        Some(layout) => layout,
+        None => debug_offsets::layout(mem, located.runtime)
+            .map_err(|source| InspectError::DebugOffsets { pid, source })?,
+    };
+    let not_running = InspectError::NotRunning { pid };
+    let Ok(states) = threads::thread_states(mem, &layout, located.runtime) else {
+        return Err(not_running);
+    };
+    let Some(interp) = threads::interpreters(mem, &layout, located.runtime)
+        .ok()
+        .and_then(|interpreters| interpreters.last().copied())
+    else {
+        return Err(not_running);
+    };
+    if !states.iter().any(|state| state.thread_id != 0) {
+        return Err(not_running);
+    }
+    let codes = running_codes(mem, &layout, &states);
+    let (gil_flag, gil_at) = match layout.gil {
+        GilPlace::Runtime(offset) => (PROCESS_GIL_OF_PROCESS, located.runtime.wrapping_add(offset)),
+        GilPlace::Interpreter(offset) => (PROCESS_GIL_OF_INTERPRETER, offset),
+    };
+    let entry = ProcessEntry {
+        generation: 0,
+        flags: PROCESS_READY | gil_flag,
+        code_type: located
+            .code_type
+            .or_else(|| code_type(mem, &codes))
+            .unwrap_or(0),
+        code_count: 0,
+        tstate: TstatePath::default(),
+        layout: layout.walk,
+        names: layout.names(),
+        mappings: MappingsRef::default(),
+        gil: GilLayout {
+            at: gil_at,
+            ..layout.gil_fields
+        },
+    };
+    Ok(Described {
+        layout,
+        states,
+        interp,
+        entry,
+        codes,
+    })
+}
+
 /// Code objects that run: those of the newest frames of each thread. Some may be none, where a
 /// thread went on meanwhile.
-fn running_codes(mem: &RemoteMemory, layout: &PythonLayout, states: &[ThreadState]) -> Vec<u64> {
+fn running_codes<M: Memory>(mem: &M, layout: &PythonLayout, states: &[ThreadState]) -> Vec<u64> {
     const FRAMES: usize = 4;
     let walk = &layout.walk;
     let pointer = |at: u64, offset: u16| mem.read_u64(at.wrapping_add(u64::from(offset))).ok();
@@ -199,14 +247,14 @@ fn running_codes(mem: &RemoteMemory, layout: &PythonLayout, states: &[ThreadStat
 
 /// `PyCode_Type` where the module exports no symbol: the type of code that runs, if it is named so
 /// (`PyTypeObject.tp_name` at 24, the same in every version).
-fn code_type(mem: &RemoteMemory, codes: &[u64]) -> Option<u64> {
+fn code_type<M: Memory>(mem: &M, codes: &[u64]) -> Option<u64> {
     let types = codes
         .iter()
         .filter_map(|code| mem.read_u64(code.wrapping_add(8)).ok());
     types.into_iter().find(|found| is_named_code(mem, *found))
 }
 
-fn is_named_code(mem: &RemoteMemory, object_type: u64) -> bool {
+fn is_named_code<M: Memory>(mem: &M, object_type: u64) -> bool {
     let named = || {
         let name = mem.read_u64(object_type.wrapping_add(24)).ok()?;
         let mut text = [0u8; 5];

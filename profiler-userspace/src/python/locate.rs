@@ -11,9 +11,9 @@ use super::layout::PythonLayout;
 use super::tables;
 use super::version::Version;
 use crate::elf::{Elf, ElfImage, LoadMap};
-use crate::process::RemoteMemory;
 use crate::process::file_key::FileKey;
 use crate::process::maps::{self, Mapping};
+use crate::process::{RemoteMemory, Searchable};
 
 /// How `_PyRuntime` was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +62,16 @@ struct Module {
     key: Option<FileKey>,
 }
 
-/// The modules of a process, those that look like Python first.
-fn modules(pid: u32, maps: &[Mapping]) -> Vec<Module> {
+/// The modules among mappings, those that look like Python first. `host_path` is where we open the
+/// file of one.
+fn modules(maps: &[Mapping], host_path: impl Fn(&Mapping) -> PathBuf) -> Vec<Module> {
     let mut seen = HashSet::new();
     let mut found: Vec<_> = maps
         .iter()
         .filter(|mapping| mapping.executable && mapping.inode != 0)
         .filter(|mapping| seen.insert((mapping.inode, mapping.path.clone())))
         .map(|mapping| {
-            let host_path = maps::host_path(pid, mapping);
+            let host_path = host_path(mapping);
             Module {
                 path: mapping.path.clone(),
                 key: FileKey::of(&host_path).ok(),
@@ -247,7 +248,51 @@ pub fn locate_by(pid: u32, strategies: &[Strategy]) -> Result<Located, LocateErr
 
 fn find(pid: u32, strategies: &[Strategy], known: &mut KnownFiles) -> Result<Located, LocateError> {
     let maps = maps::of_process(pid).map_err(|source| LocateError::Maps { pid, source })?;
-    let mut modules = modules(pid, &maps);
+    let modules = modules(&maps, |mapping| maps::host_path(pid, mapping));
+    let image = Image {
+        pid,
+        mem: &RemoteMemory::new(pid),
+        executable: &|| crate::process::proc_file::executable(pid).ok(),
+    };
+    find_in(&image, modules, strategies, known)
+}
+
+/// Finds CPython in what is left of process `pid`, whose memory is `mem`: in the file that
+/// `host_path` gives for one of its mappings.
+///
+/// # Errors
+/// See [`LocateError`].
+pub fn locate_in<M: Searchable>(
+    pid: u32,
+    mem: &M,
+    maps: &[Mapping],
+    host_path: impl Fn(&Mapping) -> PathBuf,
+    executable: Option<&Path>,
+) -> Result<Located, LocateError> {
+    let modules = modules(maps, host_path);
+    let image = Image {
+        pid,
+        mem,
+        executable: &|| executable.map(Path::to_owned),
+    };
+    find_in(&image, modules, &Strategy::ALL, &mut KnownFiles::default())
+}
+
+/// A process, or what is left of it.
+struct Image<'a, M> {
+    pid: u32,
+    mem: &'a M,
+    /// Its executable, as it sees it.
+    executable: &'a dyn Fn() -> Option<PathBuf>,
+}
+
+fn find_in<M: Searchable>(
+    image: &Image<'_, M>,
+    mut modules: Vec<Module>,
+    strategies: &[Strategy],
+    known: &mut KnownFiles,
+) -> Result<Located, LocateError> {
+    let pid = image.pid;
     for module in &modules {
         if let Some(Known::Python(facts)) = known.of(module)
             && let Some(located) = facts.in_module(module)
@@ -258,7 +303,7 @@ fn find(pid: u32, strategies: &[Strategy], known: &mut KnownFiles) -> Result<Loc
     modules.retain(|module| !matches!(known.of(module), Some(Known::NotPython)));
     for strategy in strategies {
         for module in &modules {
-            if let Some((located, facts)) = in_module(pid, module, *strategy)? {
+            if let Some((located, facts)) = in_module(image, module, *strategy)? {
                 known.insert(module, Known::Python(facts));
                 return Ok(located);
             }
@@ -273,8 +318,8 @@ fn find(pid: u32, strategies: &[Strategy], known: &mut KnownFiles) -> Result<Loc
     for module in modules.iter().filter(|module| never_is_python(module)) {
         known.insert(module, Known::NotPython);
     }
-    let executable = crate::process::proc_file::executable(pid).map_or_else(
-        |_| "no executable".to_owned(),
+    let executable = (image.executable)().map_or_else(
+        || "no executable".to_owned(),
         |path| path.display().to_string(),
     );
     Err(LocateError::NotPython { pid, executable })
@@ -292,8 +337,8 @@ fn never_is_python(module: &Module) -> bool {
     !says_version && !base_name(&module.path).contains("python")
 }
 
-fn in_module(
-    pid: u32,
+fn in_module<M: Searchable>(
+    process: &Image<'_, M>,
     module: &Module,
     strategy: Strategy,
 ) -> Result<Option<(Located, Facts)>, LocateError> {
@@ -307,7 +352,7 @@ fn in_module(
     let Some(bias) = elf.load_bias(module.mapping.start, module.mapping.offset) else {
         return Ok(None);
     };
-    let mem = RemoteMemory::new(pid);
+    let mem = process.mem;
     let looks_like_python = base_name(&module.path).contains("python");
     let (runtime, version) = match strategy {
         Strategy::Symbol => {
@@ -315,30 +360,35 @@ fn in_module(
                 return Ok(None);
             };
             let runtime = symbol.address.wrapping_add(bias);
-            (runtime, version_of(&mem, &elf, module, bias, runtime))
+            (runtime, version_of(mem, &elf, module, bias, runtime))
         }
         Strategy::Section => {
             let Some((address, _)) = elf.section(".PyRuntime") else {
                 return Ok(None);
             };
             let runtime = address.wrapping_add(bias);
-            (runtime, version_of(&mem, &elf, module, bias, runtime))
+            (runtime, version_of(mem, &elf, module, bias, runtime))
         }
         // Other modules are not searched: a wrong guess is worse than none.
-        Strategy::Search if !looks_like_python && !is_executable(pid, module) => return Ok(None),
+        Strategy::Search if !looks_like_python && !is_executable(process, module) => {
+            return Ok(None);
+        }
         Strategy::Search => {
-            let version = version_of(&mem, &elf, module, bias, 0);
-            let Some(runtime) = search(&mem, &elf, bias, version) else {
+            let version = version_of(mem, &elf, module, bias, 0);
+            let Some(runtime) = search(mem, &elf, bias, version) else {
                 return Ok(None);
             };
-            (runtime, version_of(&mem, &elf, module, bias, runtime))
+            (runtime, version_of(mem, &elf, module, bias, runtime))
         }
     };
     let Some(version) = version else {
         return Ok(None);
     };
     if !version.is_supported() {
-        return Err(LocateError::Unsupported { pid, version });
+        return Err(LocateError::Unsupported {
+            pid: process.pid,
+            version,
+        });
     }
     let facts = Facts {
         runtime: runtime.wrapping_sub(bias),
@@ -350,14 +400,14 @@ fn in_module(
     Ok(facts.in_module(module).map(|located| (located, facts)))
 }
 
-fn is_executable(pid: u32, module: &Module) -> bool {
-    crate::process::proc_file::executable(pid).is_ok_and(|path| path == module.path)
+fn is_executable<M>(process: &Image<'_, M>, module: &Module) -> bool {
+    (process.executable)().is_some_and(|path| path == module.path)
 }
 
 /// The version: the runtime's own word (3.13 on), the variable `Py_Version` (3.11 on), the
 /// string, the file's name. `runtime` is 0 where it is not known.
-fn version_of(
-    mem: &RemoteMemory,
+fn version_of<M: Memory>(
+    mem: &M,
     elf: &Elf<'_>,
     module: &Module,
     bias: u64,
@@ -378,7 +428,12 @@ fn version_of(
 
 /// Finds the runtime by its content: the cookie of 3.13 on, or an interpreter whose thread states
 /// point back to it.
-fn search(mem: &RemoteMemory, elf: &Elf<'_>, bias: u64, version: Option<Version>) -> Option<u64> {
+fn search<M: Searchable>(
+    mem: &M,
+    elf: &Elf<'_>,
+    bias: u64,
+    version: Option<Version>,
+) -> Option<u64> {
     for (address, size) in elf.writable_segments() {
         let start = address.wrapping_add(bias);
         let Ok(bytes) = mem.read_some(start, size as usize) else {
@@ -417,7 +472,7 @@ fn search(mem: &RemoteMemory, elf: &Elf<'_>, bias: u64, version: Option<Version>
 
 /// Whether an interpreter's first thread state points back to it, and belongs to a thread: a
 /// thread pointer points to itself, with glibc as with musl.
-fn is_interpreter(mem: &RemoteMemory, layout: &PythonLayout, interp: u64) -> bool {
+fn is_interpreter<M: Memory>(mem: &M, layout: &PythonLayout, interp: u64) -> bool {
     let check = || {
         let tstate = mem
             .read_u64(interp.wrapping_add(layout.interp_threads))

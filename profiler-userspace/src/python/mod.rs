@@ -11,10 +11,14 @@ pub mod layout;
 pub mod locate;
 pub mod objects;
 mod sent_code;
+pub mod short_file;
 pub mod tables;
 pub mod thread_names;
+pub mod thread_pointers;
 pub mod threads;
 pub mod tstate_path;
+pub mod variable_layout;
+pub mod variables;
 pub mod version;
 
 pub use inspect::InspectError;

@@ -78,7 +78,10 @@ impl ItemTable {
                 16..=31 => size_log2 + 2,
                 32.. => return Err(ObjectError::Broken("size of a dict")),
             };
-            if index_bytes_log2 != expected || kind > 2 {
+            // The empty one of 3.11 and 3.12 says that its indices take 1 byte (`empty_keys_struct` in
+            // `Objects/dictobject.c`). It has no entries that would be found by it.
+            let of_empty = size_log2 == 0 && index_bytes_log2 == 0 && count == 0;
+            if (index_bytes_log2 != expected && !of_empty) || kind > 2 {
                 return Err(ObjectError::Broken("size of a dict"));
             }
             (u64::from(size_log2), 1u64 << index_bytes_log2, kind == 0)

@@ -8,6 +8,7 @@
 
 mod items;
 mod text;
+mod value;
 
 use profiler_common::mem::{Fault, Memory};
 
@@ -15,6 +16,7 @@ pub(crate) use items::ItemTable;
 pub(crate) use text::STR_COMPACT;
 pub(crate) use text::read_int;
 pub use text::{read_bytes, read_str};
+pub(crate) use value::{is_cell, read_tuple, repr};
 
 /// Why an object could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum ObjectError {
     /// Something else than an `int`.
     #[error("the object is not an int")]
     NotAnInt,
+    /// Something else than a `tuple`.
+    #[error("the object is not a tuple")]
+    NotATuple,
     /// Something else than a `dict`.
     #[error("the object is not a dict")]
     NotADict,
@@ -144,6 +149,8 @@ mod flags {
     /// 3.11 on.
     pub(super) const MANAGED_DICT: u64 = 1 << 4;
     pub(super) const LONG_SUBCLASS: u64 = 1 << 24;
+    pub(super) const LIST_SUBCLASS: u64 = 1 << 25;
+    pub(super) const TUPLE_SUBCLASS: u64 = 1 << 26;
     pub(super) const BYTES_SUBCLASS: u64 = 1 << 27;
     pub(super) const UNICODE_SUBCLASS: u64 = 1 << 28;
     pub(super) const DICT_SUBCLASS: u64 = 1 << 29;

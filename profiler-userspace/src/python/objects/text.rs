@@ -60,17 +60,12 @@ impl StrHead {
     }
 }
 
-/// Reads a `str` of at most `max_chars` characters. A lone surrogate, which UTF-8 cannot hold
-/// (a file name that is not UTF-8 has them), becomes U+FFFD.
-///
-/// # Errors
-/// Where there is no whole `str` at `addr`.
-pub fn read_str<M: Memory>(
+/// The head of the `str` at `addr`, whose type and kind are checked.
+fn checked_head<M: Memory>(
     mem: &M,
     layout: &ObjectLayout,
     addr: u64,
-    max_chars: usize,
-) -> Result<String, ObjectError> {
+) -> Result<StrHead, ObjectError> {
     let head = StrHead::read(mem, layout, addr)?;
     if flags_of_type(mem, layout, head.ob_type)? & flags::UNICODE_SUBCLASS == 0 {
         return Err(ObjectError::NotAStr);
@@ -81,15 +76,23 @@ pub fn read_str<M: Memory>(
     if !matches!(head.kind, 1 | 2 | 4) || (head.ascii && head.kind != 1) {
         return Err(ObjectError::Broken("unknown kind of str"));
     }
-    let too_long = ObjectError::TooLong {
-        len: head.length,
-        max: max_chars as u64,
-    };
-    let chars = usize::try_from(head.length).map_err(|_| too_long)?;
-    if chars > max_chars {
-        return Err(too_long);
-    }
-    let len = chars.checked_mul(head.kind as usize).ok_or(too_long)?;
+    Ok(head)
+}
+
+/// The first `chars` characters of a `str`, which has as many.
+fn read_chars<M: Memory>(
+    mem: &M,
+    layout: &ObjectLayout,
+    addr: u64,
+    head: &StrHead,
+    chars: usize,
+) -> Result<String, ObjectError> {
+    let len = chars
+        .checked_mul(head.kind as usize)
+        .ok_or(ObjectError::TooLong {
+            len: head.length,
+            max: chars as u64,
+        })?;
     let bytes = read_vec(mem, head.data(mem, layout, addr)?, len)?;
     if head.ascii && !bytes.is_ascii() {
         return Err(ObjectError::Broken("an ASCII str is none"));
@@ -107,6 +110,43 @@ pub fn read_str<M: Memory>(
         });
     }
     Ok(text)
+}
+
+/// Reads a `str` of at most `max_chars` characters. A lone surrogate, which UTF-8 cannot hold
+/// (a file name that is not UTF-8 has them), becomes U+FFFD.
+///
+/// # Errors
+/// Where there is no whole `str` at `addr`.
+pub fn read_str<M: Memory>(
+    mem: &M,
+    layout: &ObjectLayout,
+    addr: u64,
+    max_chars: usize,
+) -> Result<String, ObjectError> {
+    let head = checked_head(mem, layout, addr)?;
+    match usize::try_from(head.length) {
+        Ok(chars) if chars <= max_chars => read_chars(mem, layout, addr, &head, chars),
+        _ => Err(ObjectError::TooLong {
+            len: head.length,
+            max: max_chars as u64,
+        }),
+    }
+}
+
+/// As [`read_str`], the first `most` characters of a longer one. Also returns whether it is whole.
+///
+/// # Errors
+/// As there.
+pub(super) fn read_str_start<M: Memory>(
+    mem: &M,
+    layout: &ObjectLayout,
+    addr: u64,
+    most: usize,
+) -> Result<(String, bool), ObjectError> {
+    let head = checked_head(mem, layout, addr)?;
+    let chars = usize::try_from(head.length).map_or(most, |chars| chars.min(most));
+    let text = read_chars(mem, layout, addr, &head, chars)?;
+    Ok((text, chars as u64 == head.length))
 }
 
 /// Whether the object at `addr` is the `str` that says `text`, which is ASCII and not longer than
@@ -174,6 +214,52 @@ pub(crate) fn read_int<M: Memory>(
     layout: &ObjectLayout,
     addr: u64,
 ) -> Result<u64, ObjectError> {
+    let (digits, negative) = int_head(mem, layout, addr)?;
+    if negative {
+        return Err(ObjectError::Broken("a negative int"));
+    }
+    let value = read_digits(mem, layout, addr, digits, 3)?;
+    u64::try_from(value).map_err(|_| ObjectError::TooLong {
+        len: digits,
+        max: 2,
+    })
+}
+
+/// An `int` of any size.
+pub(super) enum AnyInt {
+    /// Of two digits at most: below 2^60.
+    Small(i64),
+    /// A larger one.
+    Large {
+        /// Below 0.
+        negative: bool,
+    },
+}
+
+/// Reads an `int` as far as it is small.
+///
+/// # Errors
+/// Where there is no `int` at `addr`.
+pub(super) fn read_any_int<M: Memory>(
+    mem: &M,
+    layout: &ObjectLayout,
+    addr: u64,
+) -> Result<AnyInt, ObjectError> {
+    let (digits, negative) = int_head(mem, layout, addr)?;
+    if digits > 2 {
+        return Ok(AnyInt::Large { negative });
+    }
+    // Below 2^60.
+    let value = read_digits(mem, layout, addr, digits, 2)? as i64;
+    Ok(AnyInt::Small(if negative { -value } else { value }))
+}
+
+/// How many digits an `int` has, and whether it is below 0.
+fn int_head<M: Memory>(
+    mem: &M,
+    layout: &ObjectLayout,
+    addr: u64,
+) -> Result<(u64, bool), ObjectError> {
     require(
         mem,
         layout,
@@ -182,21 +268,24 @@ pub(crate) fn read_int<M: Memory>(
         ObjectError::NotAnInt,
     )?;
     let size = mem.read_u64(addr.wrapping_add(layout.int_size))?;
-    let (digits, negative) = if layout.minor <= 11 {
+    Ok(if layout.minor <= 11 {
         // `ob_size` has the sign.
-        (size, (size as i64) < 0)
+        ((size as i64).unsigned_abs(), (size as i64) < 0)
     } else {
         // `lv_tag`: the sign (0 positive, 1 zero, 2 negative), one more bit, the digits.
         (size >> 3, size & 3 == 2)
-    };
-    if negative {
-        return Err(ObjectError::Broken("a negative int"));
-    }
-    if digits > 3 {
-        return Err(ObjectError::TooLong {
-            len: digits,
-            max: 3,
-        });
+    })
+}
+
+fn read_digits<M: Memory>(
+    mem: &M,
+    layout: &ObjectLayout,
+    addr: u64,
+    digits: u64,
+    max: u64,
+) -> Result<u128, ObjectError> {
+    if digits > max {
+        return Err(ObjectError::TooLong { len: digits, max });
     }
     let mut value = 0u128;
     for index in 0..digits {
@@ -206,8 +295,5 @@ pub(crate) fn read_int<M: Memory>(
         }
         value |= u128::from(digit) << (INT_DIGIT_BITS * index as u32);
     }
-    u64::try_from(value).map_err(|_| ObjectError::TooLong {
-        len: digits,
-        max: 2,
-    })
+    Ok(value)
 }
