@@ -160,3 +160,91 @@ fn the_least_and_the_most_that_can_be_asked_for() {
         }
     });
 }
+
+/// What py-spy's users type, by the name that they type.
+#[test]
+fn scripts_of_py_spy() {
+    on_one("scripts of py-spy", MINOR, |python| {
+        let target = Target::start(python, "spins.py", SPINS);
+        let pid = target.pid().to_string();
+        let directory = tempfile::tempdir().expect("a directory");
+        let link = directory.path().join("py-spy");
+        std::os::unix::fs::symlink(pyscry_tests::pyscry::binary(), &link).expect("a link");
+        let py_spy = |words: &str| {
+            let mut command = std::process::Command::new(&link);
+            command.current_dir(directory.path());
+            command.args(words.split_whitespace());
+            command
+        };
+        let exists = |name: &str| {
+            let path = directory.path().join(name);
+            assert!(
+                fs::metadata(&path).is_ok_and(|found| found.len() > 0),
+                "{name}"
+            );
+        };
+        for (words, file) in [
+            (format!("record -o a.svg -d 1 -p {pid}"), "a.svg"),
+            (
+                format!("r -d 1 -r 50 -f SPEEDSCOPE -o b.json --pid {pid} -s -t"),
+                "b.json",
+            ),
+            (
+                format!("record --format chrometrace -d 1 -o c.json -p {pid} -F -g"),
+                "c.json",
+            ),
+            (
+                format!("rec -f raw -d 1 -i -n --nolineno -o d.txt -p {pid}"),
+                "d.txt",
+            ),
+            (
+                format!("record --nonblocking --hideprogress -d 1 -o e.svg -p {pid}"),
+                "e.svg",
+            ),
+            (
+                format!(
+                    "record -o f.txt -f raw --duration unlimited --capture -- {} -c pass",
+                    python.exe.display()
+                ),
+                "f.txt",
+            ),
+        ] {
+            let outcome = run(&mut py_spy(&words));
+            outcome.is_good();
+            // Nothing ran in a program that ends at once, and an empty file says so.
+            if file != "f.txt" {
+                exists(file);
+            }
+        }
+        // The exit code of a program is ours, and what it printed is told when that was kept.
+        let fails = py_spy("record --capture -f raw -o g.txt --")
+            .arg(&python.exe)
+            .args([
+                "-c",
+                "import sys, time\ntime.sleep(.2)\nprint('said before')\nsys.exit(3)",
+            ])
+            .output()
+            .expect("it runs");
+        assert_eq!(fails.status.code(), Some(3), "{fails:?}");
+        assert!(
+            String::from_utf8_lossy(&fails.stderr).contains("said before"),
+            "{fails:?}"
+        );
+        assert!(fails.stdout.is_empty(), "{fails:?}");
+        for words in [
+            "record -d foo -p 1",
+            "record -p foo",
+            "record -F --nolineno -p 1",
+            "top --delay x",
+        ] {
+            run(&mut py_spy(words)).is_usage_error(&[]);
+        }
+        let completions = run(&mut py_spy("completions bash"));
+        assert!(
+            completions.stdout.contains("--subprocesses"),
+            "{completions:?}"
+        );
+        let page = run(&mut py_spy("man"));
+        assert!(page.stdout.contains(".TH"), "{page:?}");
+    });
+}

@@ -1,7 +1,9 @@
 //! What of the options is recorded, and by what it is kept apart: what goes together.
 
-use super::args::{GroupArg, RecordArgs};
-use crate::record::{Group, Selection, TargetChoice};
+use std::ffi::OsString;
+
+use super::args::{GroupArg, RecordArgs, ReportArgs, Which};
+use crate::record::{Group, TargetChoice};
 
 /// Why options make no sense together: what to type instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,24 +33,9 @@ pub(super) enum ChoiceError {
 }
 
 /// Whose time.
-pub(super) fn target(args: &RecordArgs) -> Result<TargetChoice, ChoiceError> {
-    let mut pids: Vec<u32> = Vec::new();
-    for pid in &args.pid {
-        if !pids.contains(pid) {
-            pids.push(*pid);
-        }
-    }
-    let selection = Selection {
-        all: args.all,
-        pids,
-        subprocesses: args.subprocesses,
-        comms: args.comm.clone(),
-        users: args.user.clone(),
-        cgroups: args.cgroup.clone(),
-        containers: args.container.clone(),
-        excludes: args.exclude.clone(),
-    };
-    let has_parent = !(selection.pids.is_empty() && args.program.is_empty());
+pub(super) fn target(which: &Which, program: &[OsString]) -> Result<TargetChoice, ChoiceError> {
+    let selection = which.selection();
+    let has_parent = !(selection.pids.is_empty() && program.is_empty());
     if has_parent && !selection.subprocesses {
         if selection.has_filters() {
             return Err(ChoiceError::FilterOfOne);
@@ -57,8 +44,8 @@ pub(super) fn target(args: &RecordArgs) -> Result<TargetChoice, ChoiceError> {
             return Err(ChoiceError::ExcludeFromOne);
         }
     }
-    if !args.program.is_empty() {
-        return Ok(TargetChoice::Launch(args.program.clone(), selection));
+    if !program.is_empty() {
+        return Ok(TargetChoice::Launch(program.to_vec(), selection));
     }
     if !has_parent && !selection.is_host_wide() {
         return Err(ChoiceError::NoTarget);
@@ -70,15 +57,12 @@ pub(super) fn target(args: &RecordArgs) -> Result<TargetChoice, ChoiceError> {
     Ok(TargetChoice::Running(selection))
 }
 
-/// What stacks are kept apart by, outermost first.
-pub(super) fn groups(args: &RecordArgs, target: &TargetChoice) -> Result<Vec<Group>, ChoiceError> {
-    let mut groups = Vec::new();
-    if args.group_by.contains(&GroupArg::None)
-        && args.group_by.iter().any(|by| *by != GroupArg::None)
-    {
+/// What was said to keep apart.
+fn said(group_by: &[GroupArg]) -> Result<Vec<Group>, ChoiceError> {
+    if group_by.contains(&GroupArg::None) && group_by.iter().any(|by| *by != GroupArg::None) {
         return Err(ChoiceError::NoneAndOthers);
     }
-    let said = args.group_by.iter().filter_map(|by| match by {
+    let said = group_by.iter().filter_map(|by| match by {
         GroupArg::Process => Some(Group::Process),
         GroupArg::Command => Some(Group::Command),
         GroupArg::Container => Some(Group::Container),
@@ -87,6 +71,22 @@ pub(super) fn groups(args: &RecordArgs, target: &TargetChoice) -> Result<Vec<Gro
         GroupArg::User => Some(Group::User),
         GroupArg::None => None,
     });
+    Ok(said.collect())
+}
+
+fn without_repeats(groups: impl IntoIterator<Item = Group>) -> Vec<Group> {
+    let mut each = Vec::new();
+    for group in groups {
+        if !each.contains(&group) {
+            each.push(group);
+        }
+    }
+    each
+}
+
+/// What stacks are kept apart by, outermost first.
+pub(super) fn groups(args: &RecordArgs, target: &TargetChoice) -> Result<Vec<Group>, ChoiceError> {
+    let said = said(&args.group_by)?;
     let many = args.group_by.is_empty() && target.can_be_many();
     // Of a whole system, programs that are no Pythons are told by their names: there are many.
     let whole_system = args.native.is_some() && target.selection().is_everything();
@@ -95,12 +95,22 @@ pub(super) fn groups(args: &RecordArgs, target: &TargetChoice) -> Result<Vec<Gro
         false => Group::Process,
     });
     let threads = args.threads.then_some(Group::Thread);
-    for group in said.chain(by_default).chain(threads) {
-        if !groups.contains(&group) {
-            groups.push(group);
-        }
-    }
-    Ok(groups)
+    Ok(without_repeats(
+        said.into_iter().chain(by_default).chain(threads),
+    ))
+}
+
+/// The same of a recording, for which `recorded` was said.
+pub(super) fn report_groups(
+    args: &ReportArgs,
+    recorded: &[Group],
+) -> Result<Vec<Group>, ChoiceError> {
+    let groups = match args.group_by.is_empty() {
+        true => recorded.to_vec(),
+        false => said(&args.group_by)?,
+    };
+    let threads = args.threads.then_some(Group::Thread);
+    Ok(without_repeats(groups.into_iter().chain(threads)))
 }
 
 #[cfg(test)]
@@ -109,6 +119,11 @@ mod tests {
 
     use super::super::args::Args;
     use super::*;
+
+    fn target_of(words: &str) -> Result<TargetChoice, ChoiceError> {
+        let args = args(words);
+        target(&args.which, &args.program)
+    }
 
     fn args(words: &str) -> RecordArgs {
         let words = std::iter::once("pyscry").chain(words.split_whitespace());
@@ -147,7 +162,7 @@ mod tests {
                 "honcho and its subprocesses called celery",
             ),
         ] {
-            let target = target(&args(words)).expect(words);
+            let target = target_of(words).expect(words);
             assert_eq!(target.to_string(), expected, "{words}");
         }
     }
@@ -163,7 +178,7 @@ mod tests {
             ("--user root -- python3", ChoiceError::FilterOfOne),
             ("-p 12 --exclude nginx", ChoiceError::ExcludeFromOne),
         ] {
-            assert_eq!(target(&args(words)), Err(expected), "{words}");
+            assert_eq!(target_of(words), Err(expected), "{words}");
         }
     }
 
@@ -186,11 +201,11 @@ mod tests {
             ("-a --group-by user --group-by thread -t", &[User, Thread]),
         ] {
             let args = args(words);
-            let target = target(&args).expect(words);
+            let target = target(&args.which, &args.program).expect(words);
             assert_eq!(groups(&args, &target).as_deref(), Ok(expected), "{words}");
         }
         let args = args("-a --group-by none,process");
-        let target = target(&args).expect("valid");
+        let target = target(&args.which, &args.program).expect("valid");
         assert_eq!(groups(&args, &target), Err(ChoiceError::NoneAndOthers));
     }
 }

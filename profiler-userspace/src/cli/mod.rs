@@ -4,10 +4,15 @@ pub mod args;
 mod choice;
 mod default_path;
 pub mod doctor;
+pub mod dump;
+mod outputs;
+pub mod pages;
 pub mod record;
 pub mod report;
+pub mod report_file;
 mod say;
 mod summary;
+pub mod top;
 
 use std::process::ExitCode;
 
@@ -24,6 +29,11 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         None => record::main(&args.record),
         Some(Command::Record(record)) => record::main(&record),
+        Some(Command::Top(top)) => top::main(&top),
+        Some(Command::Dump(dump)) => dump::main(&dump),
+        Some(Command::Report(report)) => report_file::main(&report),
+        Some(Command::Completions { shell }) => pages::completions(shell),
+        Some(Command::Man { directory }) => pages::man(directory.as_deref()),
         Some(Command::Doctor(doctor)) => return doctor::main(&doctor),
         Some(Command::ExecWhenTold {
             wait,

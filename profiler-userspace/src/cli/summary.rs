@@ -1,11 +1,10 @@
 //! What is said at the end of a recording.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use profiler_common::counter::{Class, Counter};
 
-use super::args::{Format, RecordArgs};
+use super::args::RecordArgs;
 use super::report::processes::{self, ProcessLine};
 use super::report::{gil, seconds, times, waits};
 use crate::output::text::one_line;
@@ -71,7 +70,7 @@ fn processes(recording: &Recording) -> String {
 }
 
 /// What is said at the end.
-pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> String {
+pub(super) fn summary(args: &RecordArgs, recording: &Recording) -> String {
     let mut text = String::new();
     let counters = &recording.counters;
     if recording.mode.has_waits() {
@@ -80,7 +79,7 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
     text.push_str(&gil::lines(recording));
     let total = recording.collector.profile.total();
     let why = match recording.stopped {
-        Stopped::Duration => "",
+        Stopped::Duration | Stopped::Enough | Stopped::NotYet => "",
         Stopped::TargetExited => ", until it ended",
         Stopped::Interrupted => ", until Control-C",
         Stopped::Terminated => ", until SIGTERM",
@@ -170,10 +169,5 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording, path: &Path) -> 
     {
         let _infallible = writeln!(text, "No Python names: {error}.");
     }
-    let what = match args.format {
-        Format::Flamegraph => "Flame graph",
-        Format::Raw => "Folded stacks",
-    };
-    let _infallible = writeln!(text, "{what}: {}", path.display());
     text
 }

@@ -8,8 +8,8 @@ pub(super) mod times;
 pub(super) mod waits;
 
 use crate::record::Recording;
-use crate::record::profile::{STACK_LOST, text};
-use crate::record::stacks::FrameText;
+use crate::record::frame::{FrameText, Naming};
+use crate::record::profile::STACK_LOST;
 
 /// Seconds, with as many digits as say something.
 pub(super) fn seconds(ns: u64) -> String {
@@ -54,7 +54,7 @@ fn place(recording: &Recording, stack: u64) -> String {
     let found = own
         .or_else(|| frames().find(python))
         .or_else(|| frames().next());
-    found.map_or_else(String::new, text)
+    found.map_or_else(String::new, |frame| frame.text(Naming::default()))
 }
 
 /// Whether a file came with Python: the standard library's, frozen modules included.
