@@ -3,6 +3,7 @@
 
 use profiler_common::cause::Cause;
 use pyscry_tests::run::{Output, Running};
+use pyscry_tests::stolen::Stolen;
 use pyscry_tests::times::{line, now, number, proc_directory, schedstat, time, told};
 use pyscry_tests::{Ended, Folded, Interpreter, Recorder, Target, on_each, on_one};
 use serde_json::Value;
@@ -46,8 +47,9 @@ fn is_within(value: f64, from: f64, to: f64, window: f64, what: &str) {
 
 /// A thread that said of itself when it began and ended, what it ran and how long it waited for a
 /// CPU: its time is no less than between its first and its last line, and no more than from before it
-/// was started until it was joined.
-fn is_whole(folded: &Folded, name: &str, said: &Value) {
+/// was started until it was joined. What a hypervisor took meanwhile, `stolen` nanoseconds at most, is no
+/// CPU time by the thread's clock, and is time in which it runs by the switches.
+fn is_whole(folded: &Folded, name: &str, said: &Value, stolen: f64) {
     let at = |path: &str| number(said, path);
     let inner = at("/inner/1") - at("/inner/0");
     let outer = at("/outer/1") - at("/outer/0");
@@ -57,7 +59,8 @@ fn is_whole(folded: &Folded, name: &str, said: &Value) {
     // What a thread does before its first line, the interpreter's part of its start, is in both; what
     // it does behind its last, in ours alone.
     let edges = outer - inner;
-    is_within(cpu, at("/cpu"), at("/cpu") + edges, inner, &what("CPU"));
+    let most = at("/cpu") + edges + stolen;
+    is_within(cpu, at("/cpu"), most, inner, &what("CPU"));
     is_within(
         queued,
         at("/delay"),
@@ -87,6 +90,7 @@ fn threads_that_live_throughout_begin_and_end() {
         let threads: Value = serde_json::from_str(&target.line()).expect("what it says");
         let goes_on = number(&threads, "/goes_on/tid") as u32;
         let recorder = Recorder::start(&[&["--pid", &pid], &WALL[..]].concat());
+        let stolen = Stolen::from_now();
         let begin = now();
         let ran_before = schedstat(target.pid(), goes_on)[0];
         target.tell("go");
@@ -95,12 +99,13 @@ fn threads_that_live_throughout_begin_and_end() {
         let throughout = ["main", "goes_on", "is_blocked"].map(tid);
         let ran = schedstat(target.pid(), goes_on)[0] - ran_before;
         let end = now();
+        let stolen = stolen.until_now().as_nanos() as f64;
         recorder.signal(libc::SIGTERM);
         let ended = recorder.end();
         let gone = now();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         for name in ["mixes", "forks", "launches"] {
-            is_whole(&ended.folded, name, &said[name]);
+            is_whole(&ended.folded, name, &said[name], stolen);
         }
         // The recording begins shortly before it says so, and ends shortly after the signal.
         let window = end - begin;
@@ -120,7 +125,7 @@ fn threads_that_live_throughout_begin_and_end() {
         is_within(
             cpu,
             ran - TICK,
-            ran + TICK + edges,
+            ran + TICK + edges + stolen,
             window,
             "CPU of goes_on",
         );
@@ -148,12 +153,14 @@ fn a_thread_that_executes_a_program_and_a_target_that_ends() {
         let mut target = start(python, "exec from a thread");
         let pid = target.pid().to_string();
         let recorder = Recorder::start(&[&["--pid", &pid], &WALL[..]].concat());
+        let stolen = Stolen::from_now();
         let begin = now();
         target.tell("go");
         let before: Value = serde_json::from_str(&target.line()).expect("what it says");
         let after: Value = serde_json::from_str(&target.line()).expect("what it says");
         assert_eq!(target.line(), "", "its end");
         let gone = now();
+        let stolen = stolen.until_now().as_nanos() as f64;
         let ended = recorder.end();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         // Up to the program that it executes.
@@ -170,7 +177,7 @@ fn a_thread_that_executes_a_program_and_a_target_that_ends() {
         let to = gone - begin + BEFORE;
         is_within(all, last - between, to, last, "the process");
         for name in ["mixes", "forks", "launches"] {
-            is_whole(&ended.folded, name, &after[name]);
+            is_whole(&ended.folded, name, &after[name], stolen);
         }
         adds_up(&ended);
     });
@@ -187,7 +194,9 @@ fn a_launched_program() {
         }
         let file = python.place("wall.py", PROGRAM);
         command.arg(&python.exe).arg("-u").arg(file);
+        let stolen = Stolen::from_now();
         let outcome = Running::start(command.args(["exec", proc_directory()])).end();
+        let stolen = stolen.until_now().as_nanos() as f64;
         outcome.is_good();
         let said: Vec<Value> = outcome
             .stdout
@@ -199,7 +208,7 @@ fn a_launched_program() {
         };
         let folded = output.folded();
         for name in ["mixes", "forks", "launches"] {
-            is_whole(&folded, name, &after[name]);
+            is_whole(&folded, name, &after[name], stolen);
         }
         let pid = number(after, "/main/tid") as u32;
         let [all, ..] = parts(&folded, pid);
