@@ -250,14 +250,16 @@ impl Session {
         let Some(process) = self.processes.get(tgid) else {
             return;
         };
-        let id = process.id;
+        let generation = process.target.generation();
         let theirs = self.programs.process_generation(tgid);
-        if theirs.is_some_and(|theirs| !is_later(theirs, process.target.generation())) {
+        if theirs.is_some_and(|theirs| !is_later(theirs, generation)) {
             self.programs.remove_process(tgid);
         }
         // What the kernel wrote of it until then counts; it may say that it is another program by now.
         let _more = self.drain();
-        if self.processes.get(tgid).is_none_or(|now| now.id != id) {
+        // By its generation: the number that it had in the recording may be the other's by now.
+        let now = self.processes.get(tgid);
+        if now.is_none_or(|now| now.target.generation() != generation) {
             return;
         }
         let others = self.options.counts_others();
