@@ -48,7 +48,8 @@ fn is_within(value: f64, from: f64, to: f64, window: f64, what: &str) {
 /// A thread that said of itself when it began and ended, what it ran and how long it waited for a
 /// CPU: its time is no less than between its first and its last line, and no more than from before it
 /// was started until it was joined. What a hypervisor took meanwhile, `stolen` nanoseconds at most, is no
-/// CPU time by the thread's clock, and is time in which it runs by the switches.
+/// CPU time by the thread's clock, and is time in which it runs by the switches; the scheduler's clock of
+/// the queues stands meanwhile, too.
 fn is_whole(folded: &Folded, name: &str, said: &Value, stolen: f64) {
     let at = |path: &str| number(said, path);
     let inner = at("/inner/1") - at("/inner/0");
@@ -63,8 +64,8 @@ fn is_whole(folded: &Folded, name: &str, said: &Value, stolen: f64) {
     is_within(cpu, at("/cpu"), most, inner, &what("CPU"));
     is_within(
         queued,
-        at("/delay"),
-        at("/delay") + edges,
+        at("/delay") - stolen,
+        at("/delay") + edges + stolen,
         inner,
         &what("run queue"),
     );
