@@ -10,12 +10,10 @@ use std::path::{Path, PathBuf};
 use super::args::Format;
 use crate::journal::read;
 use crate::journal::read::{Contents, ReadError};
-use crate::journal::view::{Choice, view};
 use crate::output::file::{OutputError, OutputFile};
 use crate::output::flamegraph::{self, FlamegraphError, Subject};
 use crate::output::view::{FrameKind, View};
-use crate::output::weights::Weights;
-use crate::output::{chrometrace, folded, from_view, gecko, pprof, speedscope};
+use crate::output::{chrometrace, folded, gecko, pprof, speedscope};
 
 /// Why formats and names do not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,72 +151,87 @@ pub(super) struct Picture<'a> {
     pub(super) subject: Subject,
 }
 
-/// Writes a format that has sums only.
+/// Sums that are shown.
+#[derive(Debug)]
+pub(super) struct Sums {
+    /// Weights by folded stack.
+    pub(super) lines: BTreeMap<String, u64>,
+    /// What frames are, by how they are written.
+    pub(super) kinds: BTreeMap<String, FrameKind>,
+}
+
+/// Writes the formats that have sums only, if there are any. Whichever cannot be written, the others
+/// are; the first error is returned.
 pub(super) fn write_sums(
-    output: &mut Output,
-    lines: &BTreeMap<String, u64>,
-    kinds: &BTreeMap<String, FrameKind>,
-    picture: &Picture<'_>,
-) -> Result<(), WriteError> {
-    let content = match output.format {
-        Format::Flamegraph => {
-            let Picture {
-                title,
-                subtitle,
-                subject,
-            } = *picture;
-            flamegraph::draw(lines, kinds, title, subtitle, subject)?
-        }
-        _ => folded::to_text(lines).into_bytes(),
-    };
-    Ok(output.file.write(&content)?)
-}
-
-/// Writes a format that has the order of time.
-pub(super) fn write_times(output: &mut Output, view: &View) -> Result<(), WriteError> {
-    let mut content = Vec::new();
-    let written = match output.format {
-        Format::Speedscope => speedscope::write(view, &mut content),
-        Format::Chrometrace => chrometrace::write(view, &mut content),
-        Format::Pprof => pprof::write(view, &mut content),
-        Format::Gecko => gecko::write(view, &mut content),
-        Format::Flamegraph | Format::Raw | Format::Pyscry => Ok(()),
-    };
-    let format = output.format;
-    written.map_err(|source| WriteError::Format { format, source })?;
-    Ok(output.file.write(&content)?)
-}
-
-/// Writes everything but the recording itself from what a recording file contains.
-pub(super) fn write_from(
     outputs: &mut [Output],
-    contents: &Contents,
-    choice: &Choice,
-    weights: Weights,
     picture: &Picture<'_>,
+    sums: impl FnOnce() -> Sums,
 ) -> Result<(), WriteError> {
-    let is_sum = |output: &&mut Output| !output.format.has_times();
-    if outputs.iter_mut().any(|output| is_sum(&output)) {
-        let rooted = view(contents, choice);
-        let lines = weights.show(from_view::folded(&rooted));
-        let kinds = from_view::kinds(&rooted);
-        for output in outputs.iter_mut().filter(is_sum) {
-            write_sums(output, &lines, &kinds, picture)?;
-        }
+    write_each(
+        outputs,
+        |format| !format.has_times(),
+        || Ok(sums()),
+        |format, sums| match format {
+            Format::Flamegraph => {
+                let Picture {
+                    title,
+                    subtitle,
+                    subject,
+                } = *picture;
+                let svg = flamegraph::draw(&sums.lines, &sums.kinds, title, subtitle, subject);
+                Ok(svg?)
+            }
+            _ => Ok(folded::to_text(&sums.lines).into_bytes()),
+        },
+    )
+}
+
+/// Writes the formats that are made from the order of time, if there are any, as [`write_sums`] does.
+pub(super) fn write_times(
+    outputs: &mut [Output],
+    view: impl FnOnce() -> Result<View, WriteError>,
+) -> Result<(), WriteError> {
+    write_each(
+        outputs,
+        |format| format.has_times() && format != Format::Pyscry,
+        view,
+        |format, view| {
+            let mut content = Vec::new();
+            let written = match format {
+                Format::Speedscope => speedscope::write(view, &mut content),
+                Format::Chrometrace => chrometrace::write(view, &mut content),
+                Format::Pprof => pprof::write(view, &mut content),
+                Format::Gecko => gecko::write(view, &mut content),
+                Format::Flamegraph | Format::Raw | Format::Pyscry => Ok(()),
+            };
+            written.map_err(|source| WriteError::Format { format, source })?;
+            Ok(content)
+        },
+    )
+}
+
+/// Writes the outputs of some formats, from something that is made once, and only when there are any.
+fn write_each<T>(
+    outputs: &mut [Output],
+    is_one: impl Fn(Format) -> bool,
+    from: impl FnOnce() -> Result<T, WriteError>,
+    content: impl Fn(Format, &T) -> Result<Vec<u8>, WriteError>,
+) -> Result<(), WriteError> {
+    let mut of_these = outputs
+        .iter_mut()
+        .filter(|output| is_one(output.format))
+        .peekable();
+    if of_these.peek().is_none() {
+        return Ok(());
     }
-    let timed = |output: &&mut Output| output.format.has_times() && output.format != Format::Pyscry;
-    if outputs.iter_mut().any(|output| timed(&output)) {
-        // Processes and threads are told apart there in their own ways.
-        let choice = Choice {
-            roots: Vec::new(),
-            ..choice.clone()
-        };
-        let view = view(contents, &choice);
-        for output in outputs.iter_mut().filter(timed) {
-            write_times(output, &view)?;
-        }
+    let from = from()?;
+    let mut first = Ok(());
+    for output in of_these {
+        let written =
+            content(output.format, &from).and_then(|content| Ok(output.file.write(&content)?));
+        first = first.and(written);
     }
-    Ok(())
+    first
 }
 
 /// Reads a recording that is written or was, from its beginning.

@@ -16,7 +16,7 @@ use profiler_common::counter::Counter;
 use super::args::{Args, Format, NativeArg, RecordArgs};
 use super::choice::{self, ChoiceError};
 use super::default_path::default_path;
-use super::outputs::{self, Output, Picture};
+use super::outputs::{self, Output, Picture, Sums};
 use super::say;
 use super::summary::{describe, summary};
 use crate::bpf::LoadError;
@@ -365,51 +365,45 @@ fn write(
         wakers: args.wakers,
         naming,
     };
-    let is_sum = |output: &&mut Output| !output.format.has_times();
-    let mut written = Ok(());
-    if outputs.iter_mut().any(|output| is_sum(&output)) {
+    let subtitle = subtitle(args, recording);
+    let picture = Picture {
+        title: &title(),
+        subtitle: &subtitle,
+        subject: subject(recording.mode),
+    };
+    let sums = outputs::write_sums(outputs, &picture, || {
         let lines = collector.profile.folded(
             &collector.stacks,
             show,
             |key| recording.root(key),
             |tid| recording.names.get(tid).map(str::to_owned),
         );
-        let lines = weights(args).show(lines);
         let mut kinds = collector.stacks.kinds(naming);
         for (key, _) in collector.profile.weights() {
             let roots = recording.root(key).frames.into_iter();
             kinds.extend(roots.map(|frame| (frame, FrameKind::Marker)));
         }
-        let picture = Picture {
-            title: &title(),
-            subtitle: &subtitle(args, recording),
-            subject: subject(recording.mode),
-        };
-        for output in outputs.iter_mut().filter(is_sum) {
-            written = written.and(outputs::write_sums(output, &lines, &kinds, &picture));
+        Sums {
+            lines: weights(args).show(lines),
+            kinds,
         }
-    }
+    });
     let Some(log) = log else {
-        return Ok(written?);
+        return Ok(sums?);
     };
-    let is_timed =
-        |output: &&mut Output| output.format.has_times() && output.format != Format::Pyscry;
-    if outputs.iter_mut().any(|output| is_timed(&output)) {
-        let contents = outputs::reread(log)?;
+    let times = outputs::write_times(outputs, || {
         let choice = Choice {
             only_gil: args.gil,
             wakers: args.wakers,
             naming,
             roots: Vec::new(),
         };
-        let mut view = view(&contents, &choice);
-        view.about.subtitle = subtitle(args, recording);
+        let mut view = view(&outputs::reread(log)?, &choice);
+        view.about.subtitle.clone_from(&subtitle);
         view.about.duration_ns = recording.elapsed.as_nanos() as u64;
-        for output in outputs.iter_mut().filter(is_timed) {
-            written = written.and(outputs::write_times(output, &view));
-        }
-    }
-    Ok(written.and(outputs::copy_to_others(log, outputs))?)
+        Ok(view)
+    });
+    Ok(sums.and(times).and(outputs::copy_to_others(log, outputs))?)
 }
 
 /// In what sums are shown.

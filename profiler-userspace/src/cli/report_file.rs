@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::args::{Format, ReportArgs};
-use super::outputs::{self, Picture};
+use super::outputs::{self, Picture, Sums};
 use super::record::usage;
 use super::{choice, say};
 use crate::journal::read::{Contents, read};
-use crate::journal::view::{Choice, subject};
+use crate::journal::view::{Choice, subject, view};
+use crate::output::from_view;
 use crate::output::text::one_line;
 use crate::output::weights::Weights;
 
@@ -71,7 +72,22 @@ pub fn main(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         subtitle: &one_line(&subtitle),
         subject: subject(&contents),
     };
-    outputs::write_from(&mut outputs, &contents, &choice, weights, &picture)?;
+    let sums = outputs::write_sums(&mut outputs, &picture, || {
+        let rooted = view(&contents, &choice);
+        Sums {
+            lines: weights.show(from_view::folded(&rooted)),
+            kinds: from_view::kinds(&rooted),
+        }
+    });
+    let times = outputs::write_times(&mut outputs, || {
+        // Processes and threads are told apart there in their own ways.
+        let choice = Choice {
+            roots: Vec::new(),
+            ..choice.clone()
+        };
+        Ok(view(&contents, &choice))
+    });
+    sums.and(times)?;
     let summary = contents.end.as_ref().map_or("", |end| &end.summary);
     say::message(&format!("{summary}{}", outputs::said(&outputs)));
     Ok(ExitCode::SUCCESS)
