@@ -103,6 +103,14 @@ def ends_when_told():
     spins(0.05)
 
 
+def waits_for_go():
+    """How long a recording went on before it is seen in here."""
+    print("ready", flush=True)
+    if MODE == "threads":
+        print(json.dumps(SAID), flush=True)
+    sys.stdin.readline()
+
+
 def execs():
     """This thread, or the process, goes on with another program."""
     spins(0.1)
@@ -115,9 +123,7 @@ if MODE == "threads":
     before = [Lives(work) for work in (goes_on, is_blocked, ends_when_told)]
     while len(SAID) != len(before):
         time.sleep(0.01)
-    print("ready", flush=True)
-    print(json.dumps(SAID), flush=True)
-    sys.stdin.readline()
+    waits_for_go()
     live_and_end()
     LET_END.set()
     before[2].ends()
@@ -130,8 +136,7 @@ if MODE == "threads":
     say()
     sys.stdin.readline()
 elif MODE == "exec from a thread":
-    print("ready", flush=True)
-    sys.stdin.readline()
+    waits_for_go()
     Lives(execs)
     is_blocked()
 elif MODE == "exec":

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::run::PATIENCE;
@@ -12,6 +13,109 @@ pub struct Cgroup {
     directory: PathBuf,
     /// Its path, as `/proc/PID/cgroup` has it.
     pub path: String,
+}
+
+/// A control group of one controller, wherever that one is; it is removed when this is dropped, once
+/// nobody is in it.
+#[derive(Debug)]
+pub struct Limits {
+    directory: PathBuf,
+    /// 1 or 2: their files differ.
+    pub version: u8,
+}
+
+impl Limits {
+    /// Makes one below the root of the hierarchy of a controller: one of version 1 that goes by the
+    /// name, or version 2.
+    ///
+    /// # Panics
+    /// When there is none, or that is not allowed.
+    #[must_use]
+    pub fn of(version_1: &str, version_2: &str) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let count = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pyscry-tests-{}-{count}", std::process::id());
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let find = |kind: &str, option: &str| {
+            mounts.lines().find_map(|line| {
+                let words: Vec<&str> = line.split(' ').collect();
+                let fits = words[2] == kind
+                    && (option.is_empty() || words[3].split(',').any(|word| word == option));
+                fits.then(|| PathBuf::from(words[1]))
+            })
+        };
+        let (mount, version) = if let Some(mount) = find("cgroup", version_1) {
+            (mount, 1)
+        } else if let Some(mount) = find("cgroup2", "") {
+            // It may have been handed on already.
+            let _handed_on = fs::write(
+                mount.join("cgroup.subtree_control"),
+                format!("+{version_2}"),
+            );
+            (mount, 2)
+        } else {
+            panic!("control groups are not mounted: this test needs the controller {version_2}");
+        };
+        let directory = mount.join(name);
+        fs::create_dir(&directory).expect("a control group");
+        Self { directory, version }
+    }
+
+    /// Writes one of its files.
+    ///
+    /// # Panics
+    /// When there is no such file, or the kernel does not take it.
+    pub fn set(&self, file: &str, text: &str) {
+        let file = self.directory.join(file);
+        fs::write(&file, text).unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}: a test needs the controller of that file",
+                file.display()
+            )
+        });
+    }
+
+    /// Reads one of its files.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    #[must_use]
+    pub fn get(&self, file: &str) -> String {
+        fs::read_to_string(self.directory.join(file)).expect("a file of a control group")
+    }
+
+    /// Moves a process into it.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn takes(&self, pid: u32) {
+        self.set("cgroup.procs", &pid.to_string());
+    }
+
+    /// Its name, the last part of its path.
+    ///
+    /// # Panics
+    /// Never: it has one.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.directory.file_name().expect("a name");
+        name.to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+/// Removes a group once its processes have left, which they do a moment after they were killed.
+fn remove(directory: &Path) {
+    let begin = Instant::now();
+    let is_busy = || fs::remove_dir(directory).is_err() && directory.exists();
+    while is_busy() && begin.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Where version 2 is mounted: by itself, or beside version 1.
@@ -55,12 +159,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Processes leave when they end, a moment after they were killed.
-        let begin = Instant::now();
-        let is_busy = |path: &Path| fs::remove_dir(path).is_err() && path.exists();
-        while is_busy(&self.directory) && begin.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        remove(&self.directory);
         // Others may have groups in there.
         if let Some(above) = self.directory.parent() {
             let _in_use = fs::remove_dir(above);

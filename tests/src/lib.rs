@@ -19,6 +19,7 @@ pub mod native;
 pub mod pyscry;
 pub mod run;
 pub mod screen;
+pub mod slow_disk;
 pub mod stolen;
 pub mod symbol;
 pub mod target;

@@ -1,9 +1,7 @@
 //! Waits for a CPU: as long as the scheduler says, and why.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use profiler_common::cause::Cause;
+use pyscry_tests::cgroup::Limits;
 use pyscry_tests::times::{line, proc_directory, time, told};
 use pyscry_tests::{Ended, Interpreter, Recorder, Target, on_one};
 use serde_json::Value;
@@ -72,97 +70,42 @@ fn as_long_as_the_scheduler_says() {
     }
 }
 
-/// A control group with a CPU quota, and nothing else.
-struct Group {
-    directory: PathBuf,
-}
-
 const QUOTA_US: u32 = 20_000;
 const PERIOD_US: u32 = 50_000;
 
-impl Group {
-    fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-        let find = |kind: &str, option: &str| {
-            mounts.lines().find_map(|line| {
-                let words: Vec<&str> = line.split(' ').collect();
-                let fits = words[2] == kind
-                    && (option.is_empty() || words[3].split(',').any(|word| word == option));
-                fits.then(|| PathBuf::from(words[1]))
-            })
-        };
-        let name = format!("pyscry-tests-{}", std::process::id());
-        let (directory, file, quota) = if let Some(mount) = find("cgroup", "cpu") {
-            let directory = mount.join(name);
-            fs::create_dir(&directory).expect("a control group");
-            write(&directory, "cpu.cfs_period_us", &PERIOD_US.to_string());
-            (directory, "cpu.cfs_quota_us", QUOTA_US.to_string())
-        } else if let Some(mount) = find("cgroup2", "") {
-            // It may have been handed on already.
-            let _handed_on = fs::write(mount.join("cgroup.subtree_control"), "+cpu");
-            let directory = mount.join(name);
-            fs::create_dir(&directory).expect("a control group");
-            (directory, "cpu.max", format!("{QUOTA_US} {PERIOD_US}"))
-        } else {
-            panic!("control groups are not mounted: the test of CPU quotas needs them");
-        };
-        write(&directory, file, &quota);
-        Self { directory }
+/// A control group with a CPU quota.
+fn with_quota() -> Limits {
+    let group = Limits::of("cpu", "cpu");
+    if group.version == 1 {
+        group.set("cpu.cfs_period_us", &PERIOD_US.to_string());
+        group.set("cpu.cfs_quota_us", &QUOTA_US.to_string());
+    } else {
+        group.set("cpu.max", &format!("{QUOTA_US} {PERIOD_US}"));
     }
-
-    fn take(&self, pid: u32) {
-        write(&self.directory, "cgroup.procs", &pid.to_string());
-    }
-
-    /// How often its threads were held up so far.
-    fn throttled(&self) -> u64 {
-        let text = fs::read_to_string(self.directory.join("cpu.stat")).expect("its statistics");
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("nr_throttled "));
-        line.and_then(|count| count.parse().ok()).expect("a number")
-    }
+    group
 }
 
-fn write(directory: &Path, name: &str, text: &str) {
-    let file = directory.join(name);
-    fs::write(&file, text).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}: CPU quotas need the kernel's CFS_BANDWIDTH and the controller `cpu`",
-            file.display()
-        )
-    });
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Its process is gone, maybe not quite.
-        for _ in 0..100 {
-            if fs::remove_dir(&self.directory).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-    }
+/// How often its threads were held up so far.
+fn throttled(group: &Limits) -> u64 {
+    let text = group.get("cpu.stat");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("nr_throttled "));
+    line.and_then(|count| count.parse().ok()).expect("a number")
 }
 
 #[test]
 fn a_cpu_quota_is_named() {
     on_one("CPU quota", 12, |python| {
-        let group = Group::new();
+        let group = with_quota();
         let mut target = start(python, 2);
-        group.take(target.pid());
-        let before = group.throttled();
+        group.takes(target.pid());
+        let before = throttled(&group);
         let (_, ended) = agrees(&mut target);
-        let times = group.throttled() - before;
+        let times = throttled(&group) - before;
         drop(target);
         let line = line(&ended, "Run queue: the CPU quota of the control group ");
-        let name = group
-            .directory
-            .file_name()
-            .expect("a name")
-            .to_string_lossy();
-        assert!(line.contains(&format!("/{name} ")), "{line}");
+        assert!(line.contains(&format!("/{} ", group.name())), "{line}");
         assert!(line.contains("(20.0 ms each 50.0 ms)"), "{line}");
         let (_, rest) = line.split_once("held threads up ").expect("how often");
         let (count, rest) = rest.split_once(" times, ").expect("how often");

@@ -15,9 +15,6 @@ const PROGRAM: &str = concat!(
 const WALL: [&str; 2] = ["--wall", "--threads"];
 /// The longest tick of a kernel (`CONFIG_HZ=100`), in nanoseconds.
 const TICK: f64 = 10e6;
-/// A recording begins before it says so: threads are looked at, a message is written and read, and
-/// other processes want the CPU, too. In nanoseconds.
-const BEFORE: f64 = 30e6;
 
 fn start(python: &Interpreter, mode: &str) -> Target {
     Target::start_with(python, "wall.py", PROGRAM, &[mode, proc_directory()])
@@ -34,6 +31,14 @@ fn parts(folded: &Folded, tid: u32) -> [f64; 3] {
             stretch.tid == tid && stretch.cause == Some(Cause::RunQueue)
         }),
     ]
+}
+
+/// How long the main thread waited for the word to go: a recording begins before it says so, and how
+/// long before, only this tells. A little of it may be behind the word.
+fn until_told(folded: &Folded, tid: u32) -> f64 {
+    time(folded, |stretch| {
+        stretch.tid == tid && stretch.is_in("waits_for_go")
+    })
 }
 
 /// `value` is one of `from..=to`, or less than a hundredth of `window` beside it.
@@ -90,10 +95,12 @@ fn threads_that_live_throughout_begin_and_end() {
         let pid = target.pid().to_string();
         let threads: Value = serde_json::from_str(&target.line()).expect("what it says");
         let goes_on = number(&threads, "/goes_on/tid") as u32;
+        let asked = now();
         let recorder = Recorder::start(&[&["--pid", &pid], &WALL[..]].concat());
         let stolen = Stolen::from_now();
         let begin = now();
         let ran_before = schedstat(target.pid(), goes_on)[0];
+        let go = now();
         target.tell("go");
         let said: Value = serde_json::from_str(&target.line()).expect("what it says");
         let tid = |name: &str| number(&said, &format!("/{name}/tid")) as u32;
@@ -108,16 +115,16 @@ fn threads_that_live_throughout_begin_and_end() {
         for name in ["mixes", "forks", "launches"] {
             is_whole(&ended.folded, name, &said[name], stolen);
         }
-        // The recording begins shortly before it says so, and ends shortly after the signal.
         let window = end - begin;
         let all = |tid: u32| parts(&ended.folded, tid)[0];
         let main = all(throughout[0]);
+        let before = until_told(&ended.folded, throughout[0]);
+        let what = |tid: u32| format!("{tid} of {said}: {:#?}", ended.folded);
+        let at_most = (gone - go + before).min(gone - asked);
+        is_within(main, window, at_most, window, &what(throughout[0]));
         for tid in throughout {
-            let [all, ..] = parts(&ended.folded, tid);
-            let what = format!("{tid} of {said}: {:#?}", ended.folded);
-            is_within(all, window, gone - begin, window, &what);
             // All of them are there for the same time.
-            is_within(all, main, main, window, &what);
+            is_within(all(tid), main, main, window, &what(tid));
         }
         // What is left of it before it says so and behind the signal.
         let edges = main - window;
@@ -155,7 +162,7 @@ fn a_thread_that_executes_a_program_and_a_target_that_ends() {
         let pid = target.pid().to_string();
         let recorder = Recorder::start(&[&["--pid", &pid], &WALL[..]].concat());
         let stolen = Stolen::from_now();
-        let begin = now();
+        let go = now();
         target.tell("go");
         let before: Value = serde_json::from_str(&target.line()).expect("what it says");
         let after: Value = serde_json::from_str(&target.line()).expect("what it says");
@@ -173,9 +180,9 @@ fn a_thread_that_executes_a_program_and_a_target_that_ends() {
         // From its first line on, the program is the thread that had the process's number before: that
         // one ends somewhere between.
         let [all, ..] = parts(&ended.folded, target.pid());
-        let last = number(&after, "/main/inner/1") - begin;
+        let last = number(&after, "/main/inner/1") - go;
         let between = number(&after, "/main/inner/0") - number(&before, "/main/inner/1");
-        let to = gone - begin + BEFORE;
+        let to = gone - go + until_told(&ended.folded, target.pid());
         is_within(all, last - between, to, last, "the process");
         for name in ["mixes", "forks", "launches"] {
             is_whole(&ended.folded, name, &after[name], stolen);
