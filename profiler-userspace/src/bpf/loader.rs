@@ -1,5 +1,6 @@
 //! Loads the BPF object into the kernel, fills its maps, attaches its programs.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 
@@ -583,6 +584,24 @@ impl Programs {
             .map_err(map_error("TRACKED"))?;
         self.write("THREADS", (tid, entry), BPF_NOEXIST, libc::EEXIST)
             .map(drop)
+    }
+
+    /// Follows the threads that are tracked now no more, at once: their entries stay as they are.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`].
+    pub fn stop_following(&mut self) -> Result<(), LoadError> {
+        let threads = self.threads()?;
+        let slots: BTreeSet<u32> = threads.iter().map(|(tid, _)| tracked_slot(*tid)).collect();
+        let hints = self
+            .ebpf
+            .map_mut("TRACKED")
+            .ok_or(LoadError::Missing("TRACKED"))?;
+        let mut hints = Array::<_, u64>::try_from(hints).map_err(map_error("TRACKED"))?;
+        for slot in slots {
+            hints.set(slot, 0, 0).map_err(map_error("TRACKED"))?;
+        }
+        Ok(())
     }
 
     /// What the kernel says of one tracked thread.

@@ -1,7 +1,7 @@
 //! A recording, from the target to the profile.
 //!
 //! [`selection`] says which processes are recorded, by [`criteria`]; [`group`] what of a process is
-//! shown at the root. [`session`] drives; [`target`] knows the process and its Python; [`collector`] turns the
+//! shown at the root. [`session`] drives, [`closing`] ends it; [`target`] knows the process and its Python; [`collector`] turns the
 //! kernel's records into weights of stacks; [`snapshot`] has the stacks of threads that were
 //! blocked before the recording began; [`profile`] is the result, [`accounts`] where each thread's
 //! time went, [`waits`] what threads waited for, [`gil`] who held the interpreter's lock while others waited for it, [`blame`] who held up
@@ -10,6 +10,7 @@
 pub mod accounts;
 mod arrivals;
 pub mod blame;
+mod closing;
 pub mod collector;
 pub mod criteria;
 mod discovery;

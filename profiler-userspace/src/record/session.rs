@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use profiler_common::counter::Counter;
 use profiler_common::event::EventHeader;
-use profiler_common::thread::THREAD_UNSEEN;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::accounts::ThreadId;
 use super::arrivals::{self, NotPython};
+use super::closing::is_late;
 use super::collector::{Collector, Keep};
 use super::discovery::{self, Notes};
 use super::ended::Ended;
@@ -27,7 +26,7 @@ use super::native_target::{NativeTargets, Published};
 use super::options::{Mode, NativeFrames, RecordOptions, TargetChoice};
 use super::processes::Processes;
 use super::profile::Unit;
-use super::recording::{RecordError, Recording, Single, Stopped, Watched};
+use super::recording::{RecordError, Recording, Stopped, Watched};
 use super::snapshot::waiting_threads;
 use super::watch::{Go, Look, Watcher};
 use crate::bpf::tables::TablesError;
@@ -94,7 +93,7 @@ pub(super) struct Session {
     pub(super) of_the_kernel: BTreeSet<u64>,
     /// Where native frames are named while the recording goes on.
     pub(super) native_names: Option<NativeNames>,
-    launched: Option<Launched>,
+    pub(super) launched: Option<Launched>,
     events: AsyncFd<RingBuf<MapData>>,
     maps: Option<MapWatch>,
     /// Files that are mapped and contain no Python, as the kernel tells of them.
@@ -102,11 +101,13 @@ pub(super) struct Session {
     pub(super) ended: Ended,
     pub(super) names: ThreadNames,
     /// What was asked for by number, in that order.
-    asked: Vec<u32>,
-    command: String,
-    quotas: Quotas,
-    begin_ns: u64,
+    pub(super) asked: Vec<u32>,
+    pub(super) command: String,
+    pub(super) quotas: Quotas,
+    pub(super) begin_ns: u64,
     pub(super) begin: Instant,
+    /// Since when nothing is followed any more.
+    pub(super) stopped_ns: Option<u64>,
 }
 
 /// Records. `on_start` is called once recording has begun; `watcher` looks at it now and then.
@@ -306,6 +307,7 @@ impl Session {
             quotas,
             begin_ns: monotonic_ns(),
             begin: Instant::now(),
+            stopped_ns: None,
         };
         if let Some(sampling) = session.options.mode.sampling() {
             if sampling.per_thread_events {
@@ -445,7 +447,7 @@ impl Session {
         }
     }
 
-    fn refresh_names(&mut self) {
+    pub(super) fn refresh_names(&mut self) {
         for process in self.processes.live_mut() {
             let target = &process.target;
             self.names.refresh(
@@ -476,6 +478,12 @@ impl Session {
                 self.collector.counters.add(Counter::Internal, 1);
                 continue;
             };
+            if self
+                .stopped_ns
+                .is_some_and(|stopped_ns| is_late(&header, stopped_ns))
+            {
+                continue;
+            }
             arrivals::follow(&header, &mut self.processes, &mut self.collector, others);
             if let Some(native) = &mut self.native {
                 let (processes, programs) = (&mut self.processes, &mut self.programs);
@@ -485,223 +493,9 @@ impl Session {
         }
         true
     }
-
-    /// Ends it for a watcher, which looks a last time.
-    fn leave(
-        mut self,
-        stopped: Stopped,
-        watcher: &mut impl Watcher,
-    ) -> Result<Watched, RecordError> {
-        self.programs.stop_sampling();
-        if self.options.follows_threads() {
-            self.programs.detach_off_cpu()?;
-        }
-        // Nothing is added any more: this ends.
-        while self.drain() {}
-        self.refresh_names();
-        let _over = watcher.tick(Look::new(&mut self, Some(stopped)));
-        let exit_code = self.launched.as_mut();
-        let exit_code = exit_code.and_then(|launched| stopped.end(launched));
-        Ok(Watched { stopped, exit_code })
-    }
-
-    fn close(
-        mut self,
-        stopped: Stopped,
-        _watcher: &mut impl Watcher,
-    ) -> Result<Recording, RecordError> {
-        // Before the switches are no longer seen: a thread that has run more by now than they say
-        // was not seen to run.
-        let follows = self.options.follows_threads();
-        let ran = match follows {
-            true => cpu_times(self.processes.live().map(|process| process.target.pid)),
-            false => HashMap::new(),
-        };
-        let elapsed = self.begin.elapsed();
-        let end_ns = monotonic_ns();
-        self.programs.stop_sampling();
-        if follows {
-            self.programs.detach_off_cpu()?;
-        }
-        // Nothing is added any more: the buffer holds less than its size, and this ends.
-        while self.drain() {}
-        self.settle_candidates()?;
-        if follows {
-            self.flush_off_cpu(end_ns, &ran)?;
-            self.collector.finish();
-        }
-        let on_cpu = self.collector.accounts.on_cpu();
-        if let (Mode::Wall(_), Some(log)) = (self.options.mode, &mut self.collector.log) {
-            log.on_cpu(&on_cpu);
-        }
-        let single = self.single();
-        let recording = self.conclude(stopped, elapsed, on_cpu, single)?;
-        Ok(Recording {
-            launched: self.launched,
-            ..recording
-        })
-    }
-
-    /// What was recorded until now; the session is left without it.
-    fn so_far(&mut self) -> Result<Recording, RecordError> {
-        let elapsed = self.begin.elapsed();
-        while self.drain() {}
-        let on_cpu = Look::new(self, None).threads().on_cpu;
-        let single = self.asked.first().copied();
-        let single = single.filter(|_| !self.options.target.can_be_many());
-        let single = single.map(|pid| Single {
-            pid,
-            version: self
-                .processes
-                .get(pid)
-                .and_then(|process| process.target.python())
-                .map(|python| python.version),
-            not_ready: None,
-            command: self.command.clone(),
-        });
-        self.conclude(Stopped::NotYet, elapsed, on_cpu, single)
-    }
-
-    /// Takes back what [`Session::so_far`] gave.
-    fn take_back(&mut self, recording: Recording) {
-        self.collector = recording.collector;
-        self.names = recording.names;
-        self.processes = recording.processes;
-    }
-
-    /// Names what has no name yet, counts, and gives all of it away.
-    fn conclude(
-        &mut self,
-        stopped: Stopped,
-        elapsed: Duration,
-        on_cpu: HashMap<ThreadId, u64>,
-        single: Option<Single>,
-    ) -> Result<Recording, RecordError> {
-        if let Mode::Wall(sampling) = self.options.mode {
-            let on_cpu = self.as_kept_apart(on_cpu);
-            let period_ns = 1_000_000_000 / u64::from(sampling.rate.max(1));
-            self.collector
-                .profile
-                .give_time_to_samples(&on_cpu, period_ns);
-        }
-        self.refresh_names();
-        let mut counters = self.programs.counters()?;
-        let own = &self.collector.counters;
-        for counter in Counter::ALL {
-            counters.add(*counter, own.get(*counter));
-        }
-        counters.add(Counter::StackMissing, self.collector.missing_stacks());
-        self.name_native(&mut counters);
-        let codes = self.processes.code_stats();
-        counters.add(Counter::CodesRead, codes.read);
-        counters.add(Counter::CodeLinesGone, codes.lines_gone);
-        counters.add(Counter::CodeGone, codes.gone);
-        counters.add(Counter::CodeUnproven, codes.unproven);
-        let first_event = self
-            .collector
-            .first_ns
-            .map(|first| Duration::from_nanos(first.saturating_sub(self.begin_ns)));
-        self.processes.refresh_inner_pids();
-        let collector = &mut self.collector;
-        if let Some(log) = &mut collector.log {
-            log.complete(&self.processes, &mut collector.stacks, &mut self.names);
-        }
-        let mut notes = self.notes.lines();
-        notes.extend(self.native_notes.iter().cloned());
-        let nothing = Collector::new(self.collector.keep());
-        Ok(Recording {
-            collector: std::mem::replace(&mut self.collector, nothing),
-            names: std::mem::take(&mut self.names),
-            counters,
-            stopped,
-            elapsed,
-            first_event,
-            processes: std::mem::take(&mut self.processes),
-            single,
-            launched: None,
-            notes,
-            tables: self.native.as_ref().map(NativeTargets::tables),
-            mode: self.options.mode,
-            groups: self.options.groups.clone(),
-            throttled: self.quotas.since(),
-        })
-    }
-
-    /// The process that was asked for, where it can be no other.
-    fn single(&mut self) -> Option<Single> {
-        if self.options.target.can_be_many() {
-            return None;
-        }
-        let pid = *self.asked.first()?;
-        let target = self
-            .processes
-            .get_mut(pid)
-            .map(|process| &mut process.target);
-        let (version, not_ready) = match target {
-            Some(target) => (
-                target.python().map(|python| python.version),
-                target.take_error(),
-            ),
-            None => (None, None),
-        };
-        Some(Single {
-            pid,
-            version,
-            not_ready,
-            command: std::mem::take(&mut self.command),
-        })
-    }
-
-    /// Times of threads; of all threads of a process together by 0, where they are not kept apart.
-    fn as_kept_apart(&self, times: HashMap<ThreadId, u64>) -> HashMap<ThreadId, u64> {
-        if self.options.threads() {
-            return times;
-        }
-        let mut together: HashMap<ThreadId, u64> = HashMap::new();
-        for ((process, _), time) in times {
-            *together.entry((process, 0)).or_default() += time;
-        }
-        together
-    }
-
-    /// The stretches that had not ended when the recording did. `ran` is what threads had run
-    /// shortly before.
-    fn flush_off_cpu(&mut self, end_ns: u64, ran: &HashMap<u32, u64>) -> Result<(), RecordError> {
-        let min_ns = nanoseconds(self.options.waits.min);
-        for (tid, mut thread) in self.programs.threads()? {
-            let Some(process) = self.processes.get_mut(thread.tgid) else {
-                continue;
-            };
-            let waited = thread.state == THREAD_UNSEEN && self.collector.snapshot.waited(tid);
-            let ran_ns = ran.get(&tid).copied().unwrap_or(0);
-            // The last switches may be later than the end, by as much as it takes to detach.
-            let end_ns = end_ns.max(thread.since_ns);
-            if let Some((mut record, missed)) = thread.recording_ends(end_ns, ran_ns, waited) {
-                let length = record.header.value;
-                let counters = &mut self.collector.counters;
-                if missed {
-                    counters.add(Counter::SwitchesMissed, 1);
-                }
-                counters.add(Counter::OffCpuStretches, 1);
-                if length < min_ns {
-                    counters.add(Counter::OffCpuShort, 1);
-                    counters.add(Counter::OffCpuShortNs, length);
-                } else {
-                    record.header.tid = tid;
-                    self.collector.off_cpu(record, process);
-                }
-            }
-            let accounts = &mut self.collector.accounts;
-            accounts.end(tid, end_ns, thread.on_ns, thread.off_ns);
-        }
-        // These were blocked at the beginning, have run since, and were not seen to begin.
-        let missed = self.collector.snapshot.left_blocked().count() as u64;
-        self.collector.counters.add(Counter::SwitchesMissed, missed);
-        Ok(())
-    }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -730,17 +524,6 @@ fn watch<T: AsRawFd>(source: T, doing: &'static str) -> Result<AsyncFd<T>, Recor
     unsafe { AsyncFd::register_with_interest(source, Interest::READABLE) }
         .map_err(io::Error::from)
         .map_err(system(doing))
-}
-
-/// What each thread of some processes has run, nanoseconds, where the kernel keeps that
-/// (`SCHED_INFO`).
-fn cpu_times(pids: impl Iterator<Item = u32>) -> HashMap<u32, u64> {
-    let threads = |pid| {
-        let tids = proc_file::threads(pid).unwrap_or_default();
-        tids.into_iter()
-            .filter_map(move |tid| Some((tid, proc_file::thread_cpu_ns(pid, tid)?)))
-    };
-    pids.flat_map(threads).collect()
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
