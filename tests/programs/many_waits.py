@@ -50,14 +50,19 @@ def works():
         sum(range(500))
 
 
+def waits_for_go():
+    """How long a recording went on before it is seen in here."""
+    os.write(1, b"ready\n")
+    os.read(0, 1)
+
+
 LOCK.acquire()
 if MODE == "pipe":
     OWN = os.getpid()
     if os.fork() == 0:
         writes(OWN)
 wait = globals()["waits_for_" + MODE]
-os.write(1, b"ready\n")
-os.read(0, 1)
+waits_for_go()
 begin = time.monotonic_ns()
 waited = 0
 for _ in range(TURNS):

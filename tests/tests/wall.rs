@@ -123,8 +123,8 @@ fn threads_that_live_throughout_begin_and_end() {
         let at_most = (gone - go + before).min(gone - asked);
         is_within(main, window, at_most, window, &what(throughout[0]));
         for tid in throughout {
-            // All of them are there for the same time.
-            is_within(all(tid), main, main, window, &what(tid));
+            // The main thread is the first that is looked at, and all are there to one end.
+            is_within(all(tid), window, main, window, &what(tid));
         }
         // What is left of it before it says so and behind the signal.
         let edges = main - window;
