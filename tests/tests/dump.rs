@@ -15,6 +15,7 @@ use serde_json::Value;
 const STACKS: &str = include_str!("../programs/dump.py");
 const STATES: &str = include_str!("../programs/dump_states.py");
 const LOCALS: &str = include_str!("../programs/dump_locals.py");
+const NUMPY: &str = include_str!("../programs/dump_numpy.py");
 const SLEEPS: &str = "import time\nprint('ready')\ntime.sleep(1000)\n";
 /// Of this system, for what does not depend on the version.
 const MINOR: u8 = 12;
@@ -353,6 +354,32 @@ time.sleep(1000)
         let text = text_of(&["--pid", &target.pid().to_string()]);
         for label in [" [interpreter 0]\n", " [interpreter 1]\n"] {
             assert!(text.contains(label), "{text}");
+        }
+    });
+}
+
+/// Scalars of the real numpy are shown as it writes them.
+#[test]
+fn scalars_of_numpy() {
+    const SITE: &str = "PYSCRY_SITE";
+    let Ok(site) = std::env::var(SITE) else {
+        panic!("{SITE} is not set: run the tests with `cargo xtask test`");
+    };
+    on_one("dump --locals, numpy", MINOR, |python| {
+        let mut target = Target::start_with(python, "numpys.py", NUMPY, &[&site]);
+        let texts: Value = serde_json::from_str(&target.line()).expect("what it says");
+        let long = "-".to_owned() + &"l".repeat(20);
+        let threads = threads_of_process(target.pid(), &[&long]);
+        let frames = threads[0]["frames"].as_array().expect("frames");
+        let variables = frames[0]["locals"].as_array().expect("variables");
+        let texts = texts.as_object().expect("texts");
+        assert!(texts.len() > 5, "{texts:?}");
+        for (name, items) in texts {
+            let found = variables.iter().find(|variable| variable["name"] == **name);
+            let found = found.unwrap_or_else(|| panic!("no {name}"))["repr"].as_str();
+            let items = items.as_array().expect("items").iter();
+            let items: Vec<&str> = items.map(|item| item.as_str().expect("text")).collect();
+            assert_eq!(found, Some(&*format!("[{}]", items.join(", "))), "{name}");
         }
     });
 }

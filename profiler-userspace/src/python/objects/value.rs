@@ -139,6 +139,8 @@ impl<M: Memory> Reader<'_, M> {
         let scalar = match name.strip_prefix("numpy.") {
             Some(name) => self.scalar(addr, name)?,
             None if name == "float" => self.scalar(addr, "float64")?,
+            // Its two numbers lie where numpy's do.
+            None if name == "complex" => self.scalar(addr, "complex128")?,
             None => None,
         };
         Ok(scalar.unwrap_or_else(|| format!("<{name} at {addr:#x}>")))
@@ -197,14 +199,24 @@ impl<M: Memory> Reader<'_, M> {
             "bool" | "bool_" | "int8" | "uint8" => 1,
             "int16" | "uint16" | "float16" => 2,
             "int32" | "uint32" | "float32" => 4,
-            "int64" | "uint64" | "longlong" | "ulonglong" | "float64" => 8,
+            "int64" | "uint64" | "longlong" | "ulonglong" | "float64" | "complex64" => 8,
+            "complex128" => 16,
             _ => return Ok(None),
         };
-        let mut block = [0u8; 8];
+        let mut block = [0u8; 16];
         let at = addr.wrapping_add(self.variables.scalar_value);
         self.mem
             .read(at, block.get_mut(..bytes).unwrap_or_default())?;
         let value = word(&block, 0);
+        let single = |bits: u64| {
+            // As short as its own digits say, not those of the same number with more.
+            let number = f32::from_bits(bits as u32);
+            shown(
+                f64::from(number),
+                format!("{number:?}"),
+                format!("{number:e}"),
+            )
+        };
         // Each has the low bits of it that its type has.
         Ok(Some(match name {
             "bool" | "bool_" => if value == 0 { "False" } else { "True" }.to_owned(),
@@ -212,10 +224,14 @@ impl<M: Memory> Reader<'_, M> {
             "int16" => (value as i16).to_string(),
             "int32" => (value as i32).to_string(),
             "int64" | "longlong" => (value as i64).to_string(),
-            "float16" => float(half(value as u16)),
-            // As short as its own digits say, not those of the same number with more.
-            "float32" => shown(&format!("{:?}", f32::from_bits(value as u32))),
+            "float16" => short_half(value as u16),
+            "float32" => single(value),
             "float64" => float(f64::from_bits(value)),
+            "complex64" => complex(&single(value), &single(value >> 32)),
+            "complex128" => complex(
+                &float(f64::from_bits(value)),
+                &float(f64::from_bits(word(&block, 8))),
+            ),
             _ => value.to_string(),
         }))
     }
@@ -272,18 +288,61 @@ fn quoted(text: &str, whole: bool) -> String {
 }
 
 fn float(value: f64) -> String {
-    shown(&format!("{value:?}"))
+    shown(value, format!("{value:?}"), format!("{value:e}"))
 }
 
-/// A number as Python writes it.
-fn shown(rust: &str) -> String {
-    match rust {
-        "NaN" => "nan".to_owned(),
-        other => match other.split_once('e') {
-            Some((number, power)) if !power.starts_with('-') => format!("{number}e+{power}"),
-            _ => other.to_owned(),
-        },
+/// A number as Python and numpy write it: `plain`, or, where it is very large or small, with the sign
+/// and two digits of a power.
+fn shown(value: f64, plain: String, with_power: String) -> String {
+    if value.is_nan() {
+        return "nan".to_owned();
     }
+    if value == 0.0 || value.is_infinite() || (1e-4..1e16).contains(&value.abs()) {
+        return plain;
+    }
+    match with_power.split_once('e') {
+        Some((number, power)) => {
+            let (sign, digits) = match power.strip_prefix('-') {
+                Some(digits) => ('-', digits),
+                None => ('+', power),
+            };
+            format!("{number}e{sign}{digits:0>2}")
+        }
+        None => with_power,
+    }
+}
+
+/// A complex number of two numbers as they are shown (`complex_repr`, `Objects/complexobject.c`).
+fn complex(real: &str, imaginary: &str) -> String {
+    let [real, imaginary] = [real, imaginary].map(|part| part.strip_suffix(".0").unwrap_or(part));
+    match real {
+        "0" => format!("{imaginary}j"),
+        _ if imaginary.starts_with('-') => format!("({real}{imaginary}j)"),
+        _ => format!("({real}+{imaginary}j)"),
+    }
+}
+
+/// A number of 16 bits with the fewest digits that are nearer to it than to its neighbours.
+fn short_half(bits: u16) -> String {
+    let value = half(bits);
+    // The next one away from zero, and that towards it.
+    let beside = [bits.wrapping_add(1), bits.wrapping_sub(1)];
+    let [outer, inner] = beside.map(|bits| (half(bits) - value).abs());
+    let near = |number: &f64| {
+        let off = (number - value).abs() * 2.0;
+        let gap = match number.abs() > value.abs() {
+            true if outer.is_finite() => outer,
+            _ => inner,
+        };
+        // What lies halfway is read as the even one of the two.
+        off < gap || (off == gap && bits & 1 == 0)
+    };
+    // A digit that is exactly half is rounded both ways.
+    let rounded = (0..5).flat_map(|digits| {
+        [value, value * (1.0 + 1e-9)].map(|value| format!("{value:.digits$e}").parse().ok())
+    });
+    let short = rounded.flatten().find(near).unwrap_or(value);
+    shown(value, format!("{short:?}"), format!("{short:e}"))
 }
 
 /// An IEEE 754 number of 16 bits.
@@ -319,6 +378,18 @@ mod tests {
         assert_eq!(float(1.0), "1.0");
         assert_eq!(float(1e300), "1e+300");
         assert_eq!(float(1e-300), "1e-300");
+        assert_eq!(float(1.5e-7), "1.5e-07");
+        assert_eq!(float(1e16), "1e+16");
+        // These and all others are as numpy 2.2 writes them.
+        assert_eq!(short_half(0x7bff), "65500.0");
+        assert_eq!(short_half(0x2400), "0.01563");
+        assert_eq!(short_half(0x6c2c), "4270.0");
+        assert_eq!(short_half(0x2e66), "0.1");
+        assert_eq!(short_half(0x8001), "-6e-08");
+        assert_eq!(short_half(0x7c00), "inf");
+        assert_eq!(complex("1.0", "-2.5"), "(1-2.5j)");
+        assert_eq!(complex("0.0", "1e+20"), "1e+20j");
+        assert_eq!(complex("-0.0", "nan"), "(-0+nanj)");
         assert_eq!(float(f64::NAN), "nan");
         assert_eq!(float(f64::NEG_INFINITY), "-inf");
     }
