@@ -191,6 +191,39 @@ fn a_recording_that_was_killed_is_readable() {
     });
 }
 
+/// Native frames are named on a signal, and stay so.
+#[test]
+fn native_frames_of_a_recording_that_was_killed() {
+    on_one("native frames, killed", MINOR, |python| {
+        let target = Target::start(python, "works.py", WORKS);
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("killed.pyscry");
+        let pid = target.pid().to_string();
+        let mut command = command(&["record", "-p", &pid, "--native", "-r", "500", "-o"]);
+        let running = Running::start(command.arg(&file)).has_begun();
+        run_for(target.pid(), Duration::from_millis(500));
+        running.signal(libc::SIGUSR1);
+        running.hears("SIGUSR1", 1);
+        running.signal(libc::SIGKILL);
+        drop(running);
+        let text = directory.path().join("killed.txt");
+        let name = text.to_str().expect("a path");
+        let outcome = report(&file, &["-f", "raw", "-o", name]);
+        assert!(
+            outcome.stderr.contains("did not come to its end"),
+            "{outcome:?}"
+        );
+        let folded = folded(&text);
+        let spins = folded.in_function("spins");
+        // It adds numbers nearly all of the time, which is native code.
+        let native = folded.weight(|stack| {
+            let leaf = stack.last().expect("a frame");
+            !leaf.contains(" (works.py:") && !leaf.starts_with('[')
+        });
+        assert!(spins > 50 && native * 2 > spins, "{native}: {folded:?}");
+    });
+}
+
 #[test]
 fn a_signal_writes_what_is_there_and_the_recording_goes_on() {
     on_one("signal to write", MINOR, |python| {

@@ -104,7 +104,7 @@ fn incomplete(contents: &Contents) -> Option<String> {
     };
     Some(format!(
         "This recording did not come to its end: it has what was written until then, without \
-         native frames and counters.{cut}"
+         counters, and without native frames that had no name yet.{cut}"
     ))
 }
 

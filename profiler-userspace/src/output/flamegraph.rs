@@ -1,7 +1,7 @@
 //! Flame graphs, drawn by inferno: root on top, as py-spy draws them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use inferno::flamegraph::color::{
@@ -83,7 +83,39 @@ pub fn draw(
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut options, text.iter().map(String::as_str), &mut svg)
         .map_err(|error| FlamegraphError(error.to_string()))?;
-    Ok(svg)
+    Ok(with_legend(svg, lines, kinds))
+}
+
+/// Says which colours are whose, at the right below the subtitle, where there are several; causes have
+/// their names on them. inferno has no such thing: it goes in front of the line of what is pointed at.
+fn with_legend(
+    mut svg: Vec<u8>,
+    lines: &BTreeMap<String, u64>,
+    kinds: &BTreeMap<String, FrameKind>,
+) -> Vec<u8> {
+    const BEFORE: &[u8] = b"<text id=\"details\"";
+    let kind_of = |text: &str| kinds.get(text).copied().unwrap_or(FrameKind::Python);
+    let found: HashSet<FrameKind> = lines
+        .keys()
+        .flat_map(|stack| stack.split(';').map(kind_of))
+        .collect();
+    let named: Vec<String> = [FrameKind::Python, FrameKind::Native, FrameKind::Kernel]
+        .into_iter()
+        .filter(|kind| found.contains(kind))
+        .map(|kind| {
+            let (_, Color { r, g, b }) = shades(kind);
+            format!("<tspan fill=\"rgb({r},{g},{b})\">■</tspan> {}", kind.word())
+        })
+        .collect();
+    let place = svg.windows(BEFORE.len()).position(|part| part == BEFORE);
+    if let (Some(place), 2..) = (place, named.len()) {
+        let legend = format!(
+            "<text id=\"legend\" x=\"100%\" dx=\"-10\" y=\"64\" text-anchor=\"end\">{}</text>\n",
+            named.join("&#160; ")
+        );
+        svg.splice(place..place, legend.into_bytes());
+    }
+    svg
 }
 
 /// A stack as inferno takes it for one. It would read a number behind the last space as a second
@@ -129,9 +161,8 @@ fn colors(lines: &BTreeMap<String, u64>, kinds: &BTreeMap<String, FrameKind>) ->
     colors
 }
 
-/// A function has the same colour in every picture, one of those of its kind.
-fn color(kind: FrameKind, text: &str) -> Color {
-    // From, to: the text decides where between them.
+/// The colours of a kind lie between these two.
+fn shades(kind: FrameKind) -> (Color, Color) {
     let (from, to) = match kind {
         FrameKind::Python => ((255, 222, 112), (244, 158, 66)),
         FrameKind::Native => ((196, 226, 156), (140, 196, 124)),
@@ -139,14 +170,24 @@ fn color(kind: FrameKind, text: &str) -> Color {
         FrameKind::Waiting => ((191, 191, 191), (191, 191, 191)),
         FrameKind::Marker => ((222, 216, 208), (208, 201, 192)),
     };
+    let color = |(r, g, b)| Color { r, g, b };
+    (color(from), color(to))
+}
+
+/// A function has the same colour in every picture, one of those of its kind.
+fn color(kind: FrameKind, text: &str) -> Color {
+    let (from, to) = shades(kind);
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let part = hasher.finish() % 256;
-    let mix = |from: i64, to: i64| (from + (to - from) * part as i64 / 255) as u8;
+    let mix = |from: u8, to: u8| {
+        let (from, to) = (i64::from(from), i64::from(to));
+        (from + (to - from) * part as i64 / 255) as u8
+    };
     Color {
-        r: mix(from.0, to.0),
-        g: mix(from.1, to.1),
-        b: mix(from.2, to.2),
+        r: mix(from.r, to.r),
+        g: mix(from.g, to.g),
+        b: mix(from.b, to.b),
     }
 }
 
@@ -246,6 +287,19 @@ mod tests {
         let text = picture(&[("root;memcpy", 7)], &[("memcpy", FrameKind::Native)]);
         let native = color(FrameKind::Native, "memcpy");
         assert!(text.contains(&format!("rgb({},{},{})", native.r, native.g, native.b)));
+    }
+
+    #[test]
+    fn a_legend_names_the_kinds_that_are_there() {
+        let kinds = [("memcpy", FrameKind::Native), ("read", FrameKind::Kernel)];
+        let named = |lines| {
+            let text = picture(lines, &kinds);
+            ["Python", "Native", "Kernel"].map(|name| text.contains(&format!("■</tspan> {name}")))
+        };
+        assert_eq!(named(&[("root;memcpy", 7)]), [true, true, false]);
+        assert_eq!(named(&[("memcpy;read", 7)]), [false, true, true]);
+        // One needs no name.
+        assert_eq!(named(&[("root;leaf", 7)]), [false; 3]);
     }
 
     #[test]
