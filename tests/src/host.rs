@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, Stdio};
 use tempfile::TempDir;
 
 use crate::Folded;
-use crate::pyscry::pyscry;
+use crate::pyscry::{counter, pyscry};
 
 /// A recording that goes on.
 #[derive(Debug)]
@@ -129,15 +129,7 @@ impl Recorded {
     /// When its value is no number.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
-        let start = format!(" {name} = ");
-        let lines = self.stderr.lines().map(|line| format!(" {line}"));
-        let found = lines
-            .filter_map(|line| Some(line.split_once(&start)?.1.to_owned()))
-            .next();
-        found.map_or(0, |rest| {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().expect("a number")
-        })
+        counter(&self.stderr, name)
     }
 }
 

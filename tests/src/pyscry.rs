@@ -21,6 +21,34 @@ pub struct Ended {
     pub folded: Folded,
 }
 
+impl Ended {
+    /// The value of a counter that its summary shows, 0 where it does not.
+    ///
+    /// # Panics
+    /// When its value is no number.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        counter(&self.stderr, name)
+    }
+}
+
+/// The value of a counter in a summary, 0 where it is not shown.
+///
+/// # Panics
+/// When its value is no number.
+#[must_use]
+pub fn counter(summary: &str, name: &str) -> u64 {
+    let start = format!(" {name} = ");
+    let lines = summary.lines().map(|line| format!(" {line}"));
+    let found = lines
+        .filter_map(|line| Some(line.split_once(&start)?.1.to_owned()))
+        .next();
+    found.map_or(0, |rest| {
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().expect("a number")
+    })
+}
+
 /// The binary of the profile that the tests are of.
 ///
 /// # Panics

@@ -289,15 +289,22 @@ fn a_page_fault_since_before_the_recording() {
             })
         };
         // It looks every 5 ms whether it can have the lock, and needs a CPU for that: it waits while it
-        // is on none, nor on one that a hypervisor took.
+        // is on none, nor on one that a hypervisor took. A switch that the kernel does not report hides
+        // one of these looks.
         let (main, queued) = (of_main(GIL), of_main(RUN_QUEUE));
-        let all = ended
-            .folded
-            .weight(|stack| stack[0].ends_with(": MainThread"));
+        let is_main = |stack: &[String]| stack[0].ends_with(": MainThread");
+        let all = ended.folded.weight(is_main);
+        let hidden = match ended.counter("switches_missed") {
+            1.. => ended.folded.weight(|stack| {
+                is_main(stack) && stack.iter().any(|frame| frame == "[stack not known]")
+            }),
+            0 => 0,
+        };
         assert!(
-            main > queued && main + queued >= all * 98 / 100 && all + stolen >= 480_000,
-            "Python {}: {main} us and {queued} us in {all} us, {stolen} us stolen: {:#?}",
+            main > queued && main + queued + hidden >= all * 98 / 100 && all + stolen >= 480_000,
+            "Python {}: {main} us and {queued} us in {all} us, {stolen} us stolen: {}{:#?}",
             python.version,
+            ended.stderr,
             ended.folded.stacks
         );
         all_the_time(python, &(ended, most), &[way]);

@@ -1,6 +1,7 @@
 //! Who ends waits: the function and the thread.
 
 use profiler_common::cause::Cause;
+use pyscry_tests::stolen::Stolen;
 use pyscry_tests::times::{calls, thread};
 use pyscry_tests::{Folded, Recorder, Stretch, Target, on_each};
 
@@ -96,8 +97,10 @@ fn who_ends_a_wait_is_told() {
         let mut target = Target::start(python, "wakers.py", PROGRAM);
         let pid = target.pid().to_string();
         let recorder = Recorder::start(&["--pid", &pid, "--wall", "--wakers", "--threads"]);
+        let stolen = Stolen::from_now();
         target.tell("go");
         assert_eq!(target.line(), "done");
+        let stolen = stolen.until_now().as_micros() as u64;
         recorder.signal(libc::SIGTERM);
         let ended = recorder.end();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -110,11 +113,13 @@ fn who_ends_a_wait_is_told() {
             }
         }
         // Who waits for the interpreter's lock looks at it every 5 ms, and may do so just when it was
-        // let go: nobody wakes that one, and such a wait is one of twenty.
+        // let go: nobody wakes that one, and such a wait is one of twenty. More are, where a hypervisor
+        // keeps it from looking until the lock is free, and where the kernel does not report a switch.
         let holds = Ends::Function("holds_interpreter", "holds");
         let [all, right, any] = times(&ended.folded, "wants_interpreter", &[Cause::Gil], &holds);
-        if all < 100_000 || right * 100 < any * 95 || right * 100 < all * 85 {
-            wrong += &format!("GIL: {right} of {any} of {all} us\n");
+        let hidden = stolen + ended.counter("switches_missed") * all / 20;
+        if all < 100_000 || right * 100 < any * 95 || (right + hidden) * 100 < all * 85 {
+            wrong += &format!("GIL: {right} of {any} of {all} us, {hidden} us hidden\n");
         }
         assert!(
             wrong.is_empty(),

@@ -67,8 +67,9 @@ impl Session {
         // hypervisor may not let them for a while: threads that are switched meanwhile would be there
         // for longer than those that are not.
         self.stopped_ns = Some(monotonic_ns());
-        if follows {
-            self.programs.stop_following()?;
+        if follows && self.programs.stop_following().is_err() {
+            // The ends of some are less exact: no reason to lose what was recorded.
+            self.collector.counters.add(Counter::Internal, 1);
         }
         let elapsed = self.begin.elapsed();
         let end_ns = monotonic_ns();
