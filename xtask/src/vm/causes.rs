@@ -8,11 +8,12 @@ use super::folded::is_call;
 const RIGHT_MIN: f64 = 98.0;
 
 /// The part of them that must end by who ended them. The wait in which a recording begins and the
-/// one in which it ends, of 100, were ended by nobody that was seen.
+/// one in which it ends were ended by nobody that was seen: of 250, and of some 100 where others leave
+/// the emulated machine half of its CPU.
 const WOKEN_MIN: f64 = 95.0;
 
-/// Microseconds that a function waits of the 2 seconds that are recorded.
-const WAITED_MIN: u64 = 800_000;
+/// Microseconds that a function waits of the 5 seconds that are recorded.
+const WAITED_MIN: u64 = 2_000_000;
 
 /// What of all threads' time may be in no part of it, in hundredths.
 const GAP_MAX: f64 = 1.0;

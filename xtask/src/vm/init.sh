@@ -49,7 +49,7 @@ section record-native-on-cpu /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/n
 $b kill -9 $pid
 for mode in causes gil; do
     target $mode waits
-    section record-$mode /bin/pyscry record --pid $pid -d 2 -f raw -o /tmp/$mode --wall --wakers
+    section record-$mode /bin/pyscry record --pid $pid -d 5 -f raw -o /tmp/$mode --wall --wakers
     $b kill -9 $pid
 done
 for profile in on-cpu off-cpu native-on-cpu native-off-cpu causes gil; do
