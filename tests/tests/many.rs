@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use pyscry_tests::host::{busy, works};
 use pyscry_tests::interpreters::{all, note_all};
+use pyscry_tests::stolen::Stolen;
 use pyscry_tests::{Crowd, Host, HostRecorder};
 
 const PROGRAM: &str = include_str!("../programs/own_name.py");
@@ -147,6 +148,7 @@ fn hundreds_of_interpreters() {
     start(&mut crowd, &mut members, COUNT / 2);
     let recorder = HostRecorder::start(&["--all", "--rate", "499"]);
     let (begin, busy_before) = (Instant::now(), busy());
+    let stolen = Stolen::from_now();
     start(&mut crowd, &mut members, COUNT / 2);
     crowd.go();
     for _ in 0..COUNT {
@@ -161,6 +163,7 @@ fn hundreds_of_interpreters() {
         members[number].used = crowd.used(pid).as_secs_f64() - before as f64 / 1e9;
     }
     let (took, used) = (begin.elapsed().as_secs_f64(), busy() - busy_before);
+    let stolen = stolen.until_now().as_secs_f64();
     let recorded = recorder.stop();
     println!("{}", recorded.stderr);
     are_all_their_own(&recorded.host, &members);
@@ -170,8 +173,14 @@ fn hundreds_of_interpreters() {
     let lost = recorded.counter("samples_lost");
     let all_of_it = (recorded.host.total + lost) as f64 / RATE;
     let cpus = std::thread::available_parallelism().expect("CPUs").get() as f64;
-    let points = (all_of_it - used) / (took * cpus) * 100.0;
+    let points_of = |time: f64| time / (took * cpus) * 100.0;
+    let (points, taken) = (points_of(all_of_it - used), points_of(stolen));
     println!("the machine used {used:.2} s, the profile has {all_of_it:.2} s, {points:.2} points");
-    assert!(points.abs() < 4.0, "{}", recorded.stderr);
+    // A clock may tick once of a CPU that a hypervisor took.
+    assert!(
+        (-4.0..4.0 + taken).contains(&points),
+        "{points} points, {taken} taken: {}",
+        recorded.stderr
+    );
     note_all("200 interpreters at once");
 }

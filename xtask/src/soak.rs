@@ -56,7 +56,7 @@ pub(crate) fn soak(pyscry: &Path, python: &Python, time: Duration) -> Result<()>
     let directory = tempfile::tempdir().context("cannot make a directory")?;
     let output = directory.path().join("out.txt");
     let mut recorder = Recorder::start(pyscry, &output)?;
-    let (begin, busy) = (Instant::now(), take::busy()?);
+    let (begin, before) = (Instant::now(), take::busy()?);
     let mut churn = Churn::start(python)?;
     let mut takes = Vec::new();
     while begin.elapsed() < time {
@@ -72,7 +72,8 @@ pub(crate) fn soak(pyscry: &Path, python: &Python, time: Duration) -> Result<()>
         )?);
     }
     let started = churn.end()?;
-    let (took, busy) = (begin.elapsed(), take::busy()? - busy);
+    let (took, after) = (begin.elapsed(), take::busy()?);
+    let busy = [0, 1].map(|at| after[at] - before[at]);
     let stderr = recorder.end()?;
     let text = fs::read_to_string(&output).context("no recording")?;
     println!("{}", judge::table(&takes));

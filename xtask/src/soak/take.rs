@@ -74,17 +74,19 @@ fn cpu(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / ticks_a_second())
 }
 
-/// Seconds of CPU time of the whole machine, without what nobody used.
-pub(super) fn busy() -> Result<f64> {
+/// Seconds of CPU time of the whole machine: what somebody used, and what a hypervisor took meanwhile.
+/// A CPU that was taken runs the same thread before and after, and a clock may tick of it once.
+pub(super) fn busy() -> Result<[f64; 2]> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().context("no CPU")?;
     let times: Vec<u64> = line
         .split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect();
-    // proc(5): user, nice, system, idle, iowait, irq, softirq.
+    // proc(5): user, nice, system, idle, iowait, irq, softirq, steal.
     let used = [0, 1, 2, 5, 6].iter().filter_map(|at| times.get(*at));
-    Ok(used.sum::<u64>() as f64 / ticks_a_second())
+    let stolen = times.get(7).copied().unwrap_or(0);
+    Ok([used.sum::<u64>(), stolen].map(|ticks| ticks as f64 / ticks_a_second()))
 }
 
 fn ticks_a_second() -> f64 {

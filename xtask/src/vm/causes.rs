@@ -241,7 +241,7 @@ mod tests {
          not accounted for.",
     ];
 
-    /// Each function waits for a second in all.
+    /// Each function waits for three seconds in all.
     fn profile(change: impl Fn(&Wait) -> String) -> Vec<String> {
         WAITS.iter().map(change).collect()
     }
@@ -249,7 +249,7 @@ mod tests {
     fn line(wait: &Wait, cause: &str, waker: &str) -> String {
         let function = wait.function;
         format!(
-            "run (p.py:1);{function} (p.py:2);{cause};[woken by];{waker} (p.py:3);thread (2) 1000000"
+            "run (p.py:1);{function} (p.py:2);{cause};[woken by];{waker} (p.py:3);thread (2) 3000000"
         )
     }
 
@@ -264,11 +264,11 @@ mod tests {
             )
         };
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let (waits, one) = (said(6), said(1));
+        let (waits, one) = (said(18), said(3));
         judge([&lines, &[&waits]], [&[gil], &[&one]])
     }
 
-    const GIL: &str = "spins (p.py:1);[gil];[woken by];[interrupt] 1000000";
+    const GIL: &str = "spins (p.py:1);[gil];[woken by];[interrupt] 3000000";
 
     #[test]
     fn what_is_right() -> Result<()> {
@@ -289,10 +289,10 @@ mod tests {
         assert!(judged(&profile(other), GIL).is_err());
         let nobody = |wait: &Wait| line(wait, wait.cause, "[interrupt]");
         assert!(judged(&profile(nobody), GIL).is_err());
-        let lock = "spins (p.py:1);[lock] 1000000";
+        let lock = "spins (p.py:1);[lock] 3000000";
         assert!(judged(&profile(right), lock).is_err());
         let mut more = profile(right);
-        more.push("run (p.py:1) 100000".to_owned());
+        more.push("run (p.py:1) 300000".to_owned());
         assert!(judged(&more, GIL).is_err(), "more than all");
     }
 
