@@ -67,9 +67,17 @@ fn is_whole(folded: &Folded, name: &str, said: &Value, stolen: f64) {
     let edges = outer - inner;
     let most = at("/cpu") + edges + stolen;
     is_within(cpu, at("/cpu"), most, inner, &what("CPU"));
+    // Of a switch that the kernel did not report, it is not known what for.
+    let hidden = time(folded, |stretch| {
+        let tid = stretch.tid == at("/tid") as u32;
+        tid && stretch
+            .frames
+            .iter()
+            .any(|frame| frame == "[stack not known]")
+    });
     is_within(
         queued,
-        at("/delay") - stolen,
+        at("/delay") - stolen - hidden,
         at("/delay") + edges + stolen,
         inner,
         &what("run queue"),
