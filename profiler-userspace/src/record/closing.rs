@@ -63,6 +63,8 @@ impl Session {
             true => cpu_times(self.processes.live().map(|process| process.target.pid)),
             false => HashMap::new(),
         };
+        // First: a process that is made from now on is not known, and has no samples to lose.
+        self.programs.stop_sampling();
         // At one moment for all threads. To detach takes as long as the other CPUs let it, and a
         // hypervisor may not let them for a while: threads that are switched meanwhile would be there
         // for longer than those that are not.
@@ -73,7 +75,6 @@ impl Session {
         }
         let elapsed = self.begin.elapsed();
         let end_ns = monotonic_ns();
-        self.programs.stop_sampling();
         if follows {
             self.programs.detach_off_cpu()?;
         }
