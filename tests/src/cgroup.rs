@@ -35,18 +35,9 @@ impl Limits {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let count = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("pyscry-tests-{}-{count}", std::process::id());
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-        let find = |kind: &str, option: &str| {
-            mounts.lines().find_map(|line| {
-                let words: Vec<&str> = line.split(' ').collect();
-                let fits = words[2] == kind
-                    && (option.is_empty() || words[3].split(',').any(|word| word == option));
-                fits.then(|| PathBuf::from(words[1]))
-            })
-        };
-        let (mount, version) = if let Some(mount) = find("cgroup", version_1) {
+        let (mount, version) = if let Some(mount) = mounted("cgroup", version_1) {
             (mount, 1)
-        } else if let Some(mount) = find("cgroup2", "") {
+        } else if let Some(mount) = mounted("cgroup2", "") {
             // It may have been handed on already.
             let _handed_on = fs::write(
                 mount.join("cgroup.subtree_control"),
@@ -118,13 +109,15 @@ fn remove(directory: &Path) {
     }
 }
 
-/// Where version 2 is mounted: by itself, or beside version 1.
-fn mount() -> PathBuf {
-    let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
-    let found = places
-        .into_iter()
-        .find(|place| place.join("cgroup.controllers").exists());
-    found.expect("control groups of version 2")
+/// Where a hierarchy is mounted, the first of its kind that has the option, where there is to be one.
+fn mounted(kind: &str, option: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    mounts.lines().find_map(|line| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let fits = words[2] == kind
+            && (option.is_empty() || words[3].split(',').any(|word| word == option));
+        fits.then(|| PathBuf::from(words[1]))
+    })
 }
 
 impl Cgroup {
@@ -134,7 +127,8 @@ impl Cgroup {
     /// When that is not allowed.
     #[must_use]
     pub fn new(path: &str) -> Self {
-        let directory = mount().join(path.trim_start_matches('/'));
+        let mount = mounted("cgroup2", "").expect("control groups of version 2");
+        let directory = mount.join(path.trim_start_matches('/'));
         fs::create_dir_all(&directory).expect("a control group");
         Self {
             directory,

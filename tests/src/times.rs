@@ -89,6 +89,19 @@ pub fn time(folded: &Folded, fits: impl Fn(&Stretch<'_>) -> bool) -> f64 {
     folded.weight(|stack| fits(&Stretch::of(stack))) as f64 * 1e3
 }
 
+/// The time of stretches that fit and of which the kernel did not report the switch, in nanoseconds: what
+/// for they were is not known. None, where the recording counted none.
+#[must_use]
+pub fn not_reported(ended: &Ended, fits: impl Fn(&Stretch<'_>) -> bool) -> f64 {
+    if ended.counter("switches_missed") == 0 {
+        return 0.0;
+    }
+    let is_unknown = |stretch: &Stretch<'_>| stretch.frames == ["[stack not known]"];
+    time(&ended.folded, |stretch| {
+        fits(stretch) && is_unknown(stretch)
+    })
+}
+
 /// `CLOCK_MONOTONIC`, nanoseconds.
 #[must_use]
 pub fn now() -> f64 {

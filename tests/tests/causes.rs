@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyscry_tests::slow_disk::slow_disk;
 use pyscry_tests::stolen::Stolen;
+use pyscry_tests::times::not_reported;
 use pyscry_tests::until_quiet::until_quiet;
 use pyscry_tests::{Ended, Interpreter, Recorder, Target, on_each, record};
 use serde_json::Value;
@@ -283,23 +284,18 @@ fn a_page_fault_since_before_the_recording() {
         let stolen = Stolen::from_now();
         let (ended, most) = of_waiting(&target);
         let stolen = stolen.until_now().as_micros() as u64;
+        let is_main = |stack: &[String]| stack[0].ends_with(": MainThread");
         let of_main = |leaf: &str| {
-            ended.folded.weight(|stack| {
-                stack[0].ends_with(": MainThread") && stack.last().is_some_and(|last| last == leaf)
-            })
+            let fits =
+                |stack: &[String]| is_main(stack) && stack.last().is_some_and(|last| last == leaf);
+            ended.folded.weight(fits)
         };
         // It looks every 5 ms whether it can have the lock, and needs a CPU for that: it waits while it
         // is on none, nor on one that a hypervisor took. A switch that the kernel does not report hides
         // one of these looks.
         let (main, queued) = (of_main(GIL), of_main(RUN_QUEUE));
-        let is_main = |stack: &[String]| stack[0].ends_with(": MainThread");
         let all = ended.folded.weight(is_main);
-        let hidden = match ended.counter("switches_missed") {
-            1.. => ended.folded.weight(|stack| {
-                is_main(stack) && stack.iter().any(|frame| frame == "[stack not known]")
-            }),
-            0 => 0,
-        };
+        let hidden = not_reported(&ended, |stretch| stretch.thread == "MainThread") as u64 / 1000;
         assert!(
             main > queued && main + queued + hidden >= all * 98 / 100 && all + stolen >= 480_000,
             "Python {}: {main} us and {queued} us in {all} us, {stolen} us stolen: {}{:#?}",

@@ -4,7 +4,7 @@
 use profiler_common::cause::Cause;
 use pyscry_tests::run::{Output, Running};
 use pyscry_tests::stolen::Stolen;
-use pyscry_tests::times::{line, now, number, proc_directory, schedstat, time, told};
+use pyscry_tests::times::{line, not_reported, now, number, proc_directory, schedstat, time, told};
 use pyscry_tests::{Ended, Folded, Interpreter, Recorder, Target, on_each, on_one};
 use serde_json::Value;
 
@@ -55,7 +55,8 @@ fn is_within(value: f64, from: f64, to: f64, window: f64, what: &str) {
 /// was started until it was joined. What a hypervisor took meanwhile, `stolen` nanoseconds at most, is no
 /// CPU time by the thread's clock, and is time in which it runs by the switches; the scheduler's clock of
 /// the queues stands meanwhile, too.
-fn is_whole(folded: &Folded, name: &str, said: &Value, stolen: f64) {
+fn is_whole(ended: &Ended, name: &str, said: &Value, stolen: f64) {
+    let folded = &ended.folded;
     let at = |path: &str| number(said, path);
     let inner = at("/inner/1") - at("/inner/0");
     let outer = at("/outer/1") - at("/outer/0");
@@ -67,14 +68,8 @@ fn is_whole(folded: &Folded, name: &str, said: &Value, stolen: f64) {
     let edges = outer - inner;
     let most = at("/cpu") + edges + stolen;
     is_within(cpu, at("/cpu"), most, inner, &what("CPU"));
-    // Of a switch that the kernel did not report, it is not known what for.
-    let hidden = time(folded, |stretch| {
-        let tid = stretch.tid == at("/tid") as u32;
-        tid && stretch
-            .frames
-            .iter()
-            .any(|frame| frame == "[stack not known]")
-    });
+    let tid = at("/tid") as u32;
+    let hidden = not_reported(ended, |stretch| stretch.tid == tid);
     is_within(
         queued,
         at("/delay") - stolen - hidden,
@@ -121,7 +116,7 @@ fn threads_that_live_throughout_begin_and_end() {
         let gone = now();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         for name in ["mixes", "forks", "launches"] {
-            is_whole(&ended.folded, name, &said[name], stolen);
+            is_whole(&ended, name, &said[name], stolen);
         }
         let window = end - begin;
         let all = |tid: u32| parts(&ended.folded, tid)[0];
@@ -193,7 +188,7 @@ fn a_thread_that_executes_a_program_and_a_target_that_ends() {
         let to = gone - go + until_told(&ended.folded, target.pid());
         is_within(all, last - between, to, last, "the process");
         for name in ["mixes", "forks", "launches"] {
-            is_whole(&ended.folded, name, &after[name], stolen);
+            is_whole(&ended, name, &after[name], stolen);
         }
         adds_up(&ended);
     });
@@ -222,20 +217,19 @@ fn a_launched_program() {
         let [before, after] = &said[..] else {
             panic!("{outcome:?}");
         };
-        let folded = output.folded();
-        for name in ["mixes", "forks", "launches"] {
-            is_whole(&folded, name, &after[name], stolen);
-        }
-        let pid = number(after, "/main/tid") as u32;
-        let [all, ..] = parts(&folded, pid);
-        let from = number(after, "/main/inner/1") - number(before, "/main/inner/0");
-        let to = outcome.took.as_nanos() as f64;
-        is_within(all, from, to, from, "the process");
+        let took = outcome.took.as_nanos() as f64;
         let ended = Ended {
             code: outcome.code,
             stderr: outcome.stderr,
-            folded,
+            folded: output.folded(),
         };
+        for name in ["mixes", "forks", "launches"] {
+            is_whole(&ended, name, &after[name], stolen);
+        }
+        let pid = number(after, "/main/tid") as u32;
+        let [all, ..] = parts(&ended.folded, pid);
+        let from = number(after, "/main/inner/1") - number(before, "/main/inner/0");
+        is_within(all, from, took, from, "the process");
         adds_up(&ended);
     });
 }
