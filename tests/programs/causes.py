@@ -28,8 +28,11 @@ import time
 MODE = sys.argv[1]
 NAMES = sys.argv[2].split(",")
 HOLD = MODE == "hold"
-# Seconds of one wait, and how many of them.
-LONG = 0.08
+# Seconds of one wait, and how many of them. Long, as each has a moment behind it in which another may
+# have the global lock.
+LONG = 0.25
+# Of one that nobody else waits beside.
+ALONE = 0.08
 TURNS = 4
 FILE_BYTES = 16 << 20
 PAGE = 4096
@@ -538,7 +541,7 @@ def touches_missing_page():
         if HOLD:
             print("ready", flush=True)
             time.sleep(3600)
-        time.sleep(LONG)
+        time.sleep(ALONE)
         # UFFDIO_ZEROPAGE
         zero = bytearray(struct.pack("2Q2Q", address & -PAGE, PAGE, 0, 0))
         fcntl.ioctl(faults, 0xC020AA04, zero)
@@ -555,7 +558,7 @@ def stops_itself():
 
     def act():
         os.read(reader, 1)
-        time.sleep(LONG)
+        time.sleep(ALONE)
         os.kill(process, signal.SIGCONT)
 
     def wait():
@@ -581,7 +584,7 @@ def is_traced():
         ptrace(0x4206, tid)  # PTRACE_SEIZE
         ptrace(0x4207, tid)  # PTRACE_INTERRUPT
         os.waitpid(tid, 0x40000000)  # __WALL
-        time.sleep(LONG)
+        time.sleep(ALONE)
         ptrace(17, tid)  # PTRACE_DETACH
         os.write(finish, b"x")
 
@@ -698,7 +701,7 @@ def main():
     helpers = []
     for index, way in enumerate(ways.values()):
         # Not all at the same moment: each who comes back needs the global lock for a moment.
-        delay = index * 0.002 if MODE == "together" else 0
+        delay = index * 0.006 if MODE == "together" else 0
         helpers.append(start_helper(way, delay) if way.act else lambda: None)
     gates = []
     dones = []

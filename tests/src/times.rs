@@ -129,6 +129,24 @@ pub fn schedstat(pid: u32, tid: u32) -> [f64; 2] {
     [(); 2].map(|()| words.next().expect("two numbers"))
 }
 
+/// What all threads of a process have run, and how long they could and had no CPU: nobody waits longer
+/// for the global lock than another thread had it, which is then one of those. Nanoseconds, as in
+/// [`schedstat`].
+///
+/// # Panics
+/// When the process is gone.
+#[must_use]
+pub fn could_run(pid: u32) -> f64 {
+    let path = format!("/proc/{pid}/task");
+    let threads = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let of_each = threads.map(|thread| {
+        let name = thread.expect("a thread").file_name();
+        let tid = name.to_string_lossy().parse().expect("a tid");
+        schedstat(pid, tid).into_iter().sum::<f64>()
+    });
+    of_each.sum()
+}
+
 /// A descriptor of /proc that programs inherit, as an argument: a root of an interpreter may have
 /// none.
 ///
