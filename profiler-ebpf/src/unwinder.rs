@@ -7,8 +7,7 @@
 use profiler_common::counter::Counter;
 use profiler_common::hash;
 use profiler_common::unwind::{
-    self, CHUNK_WORDS, Found, MAX_TOKENS, Rule, TABLE_PENDING, Tables, UnwindStatus, find_mapping,
-    find_row, rule_key,
+    self, CHUNK_WORDS, Found, MAX_TOKENS, Rule, Tables, UnwindStatus, find, rule_key,
 };
 use profiler_common::walk;
 
@@ -81,11 +80,10 @@ pub extern "C" fn find_rule(slot: u32) -> u32 {
     count::one(Counter::RulesSearched);
     let pc = n.unwind.registers.lookup_pc();
     let mappings = s.process.mappings;
-    let number = match find_mapping(&Maps, mappings.table, mappings.count, pc) {
-        None => return NO_MAPPING,
-        Some(mapping) if mapping.table == 0 => 0,
-        Some(mapping) if mapping.table == TABLE_PENDING => return PENDING,
-        Some(mapping) => find_row(&Maps, mapping.table, pc.wrapping_sub(mapping.bias)).unwrap_or(0),
+    let number = match find(&Maps, mappings.table, mappings.count, pc) {
+        Found::Rule(number) => number,
+        Found::NoMapping => return NO_MAPPING,
+        Found::Pending => return PENDING,
     };
     let key = rule_key(mappings.generation, pc);
     if let Some(cached) = RULE_CACHE.get_ptr_mut(key as u32 & (RULE_CACHE_SLOTS as u32 - 1)) {

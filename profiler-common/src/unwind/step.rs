@@ -1,10 +1,11 @@
 //! One frame: find where it ends, note what it is, and go to its caller.
 
+use super::lookup::{Found, find};
 use super::registers::{Registers, SIGCONTEXT_BYTES};
 use super::rule::{CfaKind, REG_RBP, REG_RSP, RaKind, RbpKind, Rule};
 use super::segments::Segments;
 use super::stack::StackBlock;
-use super::table::{TABLE_PENDING, Tables, find_mapping, find_row};
+use super::table::Tables;
 use super::token::Token;
 use crate::counter::Counter;
 use crate::hash;
@@ -85,17 +86,6 @@ impl UnwindStatus {
             .copied()
             .unwrap_or(Self::Internal)
     }
-}
-
-/// What is known of the code at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The number of its rule; 0 is that no rule covers it.
-    Rule(u16),
-    /// It lies in no executable mapping.
-    NoMapping,
-    /// The table of its file is not there yet.
-    Pending,
 }
 
 /// Where an activation of the interpreter's loop ends, counted from what the walk finds of it: the
@@ -439,15 +429,7 @@ pub fn run<M: Memory, T: Tables>(
 ) {
     loop {
         let pc = unwind.registers.lookup_pc();
-        let found = match find_mapping(tables, table, count, pc) {
-            None => Found::NoMapping,
-            Some(mapping) if mapping.table == 0 => Found::Rule(0),
-            Some(mapping) if mapping.table == TABLE_PENDING => Found::Pending,
-            Some(mapping) => {
-                let address = pc.wrapping_sub(mapping.bias);
-                Found::Rule(find_row(tables, mapping.table, address).unwrap_or(0))
-            }
-        };
+        let found = find(tables, table, count, pc);
         let rule = |number| tables.rule(number);
         if !step(mem, rule, found, unwind, block, segments, tokens) {
             return;

@@ -4,8 +4,8 @@
 
 use profiler_common::mem::Memory;
 use profiler_common::unwind::{
-    self, Found, MAX_SEGMENTS, MAX_TOKENS, Registers, Segments, StackBlock, TABLE_PENDING, Tables,
-    Token, Tokens, Unwind, UnwindStatus, find_mapping, find_row,
+    self, Found, MAX_SEGMENTS, MAX_TOKENS, Registers, Segments, StackBlock, Tables, Token, Tokens,
+    Unwind, UnwindStatus, find,
 };
 
 /// Tokens that one step gives at most, with room to spare.
@@ -55,15 +55,7 @@ impl Unwinder {
         loop {
             self.fill(&mut left);
             let pc = self.state.registers.lookup_pc();
-            let what = match find_mapping(tables, mappings.0, mappings.1, pc) {
-                None => Found::NoMapping,
-                Some(mapping) if mapping.table == 0 => Found::Rule(0),
-                Some(mapping) if mapping.table == TABLE_PENDING => Found::Pending,
-                Some(mapping) => {
-                    let address = pc.wrapping_sub(mapping.bias);
-                    Found::Rule(find_row(tables, mapping.table, address).unwrap_or(0))
-                }
-            };
+            let what = find(tables, mappings.0, mappings.1, pc);
             let mut more = self.step(mem, tables, what);
             // The rule counts from a register that nobody knows. Where the next activation of the
             // interpreter's loop ends is known, as for code without a rule: what is in between is
