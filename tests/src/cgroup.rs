@@ -32,21 +32,43 @@ impl Limits {
     /// When there is none, or that is not allowed.
     #[must_use]
     pub fn of(version_1: &str, version_2: &str) -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let count = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("pyscry-tests-{}-{count}", std::process::id());
-        let (mount, version) = if let Some(mount) = mounted("cgroup", version_1) {
-            (mount, 1)
+        if let Some(mount) = mounted("cgroup", version_1) {
+            Self::below(&mount, 1)
         } else if let Some(mount) = mounted("cgroup2", "") {
             // It may have been handed on already.
             let _handed_on = fs::write(
                 mount.join("cgroup.subtree_control"),
                 format!("+{version_2}"),
             );
-            (mount, 2)
+            Self::below(&mount, 2)
         } else {
             panic!("control groups are not mounted: this test needs the controller {version_2}");
-        };
+        }
+    }
+
+    /// Makes one in each hierarchy whose groups can be frozen: the freezer's own of version 1, and
+    /// version 2.
+    ///
+    /// # Panics
+    /// When there is none, or that is not allowed.
+    #[must_use]
+    pub fn that_freeze() -> Vec<Self> {
+        let mounts = [
+            (mounted("cgroup", "freezer"), 1),
+            (mounted("cgroup2", ""), 2),
+        ];
+        let groups: Vec<_> = mounts
+            .into_iter()
+            .filter_map(|(mount, version)| Some(Self::below(&mount?, version)))
+            .collect();
+        assert!(!groups.is_empty(), "no control group can be frozen here");
+        groups
+    }
+
+    fn below(mount: &Path, version: u8) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let count = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pyscry-tests-{}-{count}", std::process::id());
         let directory = mount.join(name);
         fs::create_dir(&directory).expect("a control group");
         Self { directory, version }
@@ -83,6 +105,33 @@ impl Limits {
         self.set("cgroup.procs", &pid.to_string());
     }
 
+    /// Moves a process out of it, to the root.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn leaves(&self, pid: u32) {
+        let above = self.directory.parent().expect("a root");
+        fs::write(above.join("cgroup.procs"), pid.to_string()).expect("a process");
+    }
+
+    /// Freezes its processes for as long as the value lives: it is one of [`Limits::that_freeze`].
+    ///
+    /// # Panics
+    /// When that is not allowed.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen<'_> {
+        let (file, thaw, freeze) = match self.version {
+            1 => ("freezer.state", "THAWED", "FROZEN"),
+            _ => ("cgroup.freeze", "0", "1"),
+        };
+        self.set(file, freeze);
+        Frozen {
+            group: self,
+            file,
+            thaw,
+        }
+    }
+
     /// Its name, the last part of its path.
     ///
     /// # Panics
@@ -97,6 +146,20 @@ impl Limits {
 impl Drop for Limits {
     fn drop(&mut self) {
         remove(&self.directory);
+    }
+}
+
+/// A frozen group. What is frozen cannot be killed in version 1.
+#[derive(Debug)]
+pub struct Frozen<'a> {
+    group: &'a Limits,
+    file: &'static str,
+    thaw: &'static str,
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.group.set(self.file, self.thaw);
     }
 }
 

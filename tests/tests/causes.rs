@@ -1,10 +1,10 @@
 //! Causes of waits: each kind of wait has the right one, and is as long as the program's own clock
 //! says; and so has what waited before the recording began.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use pyscry_tests::cgroup::Limits;
 use pyscry_tests::slow_disk::slow_disk;
 use pyscry_tests::stolen::Stolen;
 use pyscry_tests::times::{could_run, not_reported};
@@ -353,75 +353,10 @@ fn waits_that_a_stop_interrupts() {
     });
 }
 
-/// A control group that can be frozen; it is removed when this is dropped.
-struct Group {
-    path: PathBuf,
-    file: &'static str,
-    words: [&'static str; 2],
-}
-
-impl Group {
-    /// One in each hierarchy that can freeze: the freezer's own of version 1, and version 2.
-    fn all() -> Vec<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("the mounts");
-        let mut groups = Vec::new();
-        for line in mounts.lines() {
-            let fields: Vec<_> = line.split(' ').collect();
-            let [_, place, kind, options, ..] = fields[..] else {
-                continue;
-            };
-            let (file, words) = match kind {
-                "cgroup2" => ("cgroup.freeze", ["0", "1"]),
-                "cgroup" if options.split(',').any(|option| option == "freezer") => {
-                    ("freezer.state", ["THAWED", "FROZEN"])
-                }
-                _ => continue,
-            };
-            let name = format!("pyscry-tests-{}", std::process::id());
-            let path = Path::new(place).join(name);
-            fs::create_dir_all(&path).expect("a control group");
-            groups.push(Self { path, file, words });
-        }
-        assert!(!groups.is_empty(), "no control group can be frozen here");
-        groups
-    }
-
-    fn add(&self, pid: u32) {
-        fs::write(self.path.join("cgroup.procs"), pid.to_string()).expect("a member");
-    }
-
-    /// Freezes its members for as long as the value lives.
-    fn freeze(&self) -> Frozen<'_> {
-        fs::write(self.path.join(self.file), self.words[1]).expect("a state");
-        Frozen(self)
-    }
-
-    /// Its members go where they were.
-    fn leave(&self, pid: u32) {
-        let above = self.path.parent().expect("a root").join("cgroup.procs");
-        fs::write(above, pid.to_string()).expect("a member");
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _removed = fs::remove_dir(&self.path);
-    }
-}
-
-/// A frozen group. What is frozen cannot be killed in version 1.
-struct Frozen<'a>(&'a Group);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        fs::write(self.0.path.join(self.0.file), self.0.words[0]).expect("a state");
-    }
-}
-
 /// One thread that runs, and is frozen for a while, in the recording and as it begins.
 #[test]
 fn frozen_control_groups() {
-    let groups = Group::all();
+    let groups = Limits::that_freeze();
     on_each("frozen control groups", |python| {
         let way = ("spins_until_told", STOPPED);
         let mut target = start(python, "together", &[way]);
@@ -431,7 +366,7 @@ fn frozen_control_groups() {
         target.tell("go");
         assert_eq!(target.line(), "spins");
         for group in &groups {
-            group.add(pid);
+            group.takes(pid);
             let recorder = Recorder::start(&args);
             let frozen = group.freeze();
             let begin = Instant::now();
@@ -448,7 +383,7 @@ fn frozen_control_groups() {
             wrong.unless(
                 found.right + found.queued >= 0.98 * least - 5000.0
                     && found.right <= most * 1.02 + 5000.0,
-                || format!("{}: {found:?} {least} {most}", group.file),
+                || format!("version {}: {found:?} {least} {most}", group.version),
             );
             wrong.unless(found.right >= 0.98 * found.blocked, || format!("{found:?}"));
             wrong.none(python, &ended);
@@ -456,7 +391,7 @@ fn frozen_control_groups() {
             until_quiet(pid);
             all_the_time(python, &of_waiting(&target), &[way]);
             drop(frozen);
-            group.leave(pid);
+            group.leaves(pid);
         }
     });
 }
