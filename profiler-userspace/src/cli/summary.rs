@@ -7,6 +7,7 @@ use profiler_common::counter::{Class, Counter};
 use super::args::RecordArgs;
 use super::report::processes::{self, ProcessLine};
 use super::report::{gil, seconds, times, waits};
+use crate::kernel::stolen::Stolen;
 use crate::output::text::one_line;
 use crate::record::{Recording, Stopped};
 
@@ -123,6 +124,7 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording) -> String {
             }
         );
     }
+    text.push_str(&stolen(recording.stolen));
     for (class, heading) in [(Class::Lost, "Missing"), (Class::Degraded, "Incomplete")] {
         for (counter, value) in counters.of_class(class) {
             let _infallible = writeln!(
@@ -170,4 +172,40 @@ pub(super) fn summary(args: &RecordArgs, recording: &Recording) -> String {
         let _infallible = writeln!(text, "No Python names: {error}.");
     }
     text
+}
+
+/// What a hypervisor took, where it is enough to be seen in shares.
+fn stolen(stolen: Stolen) -> String {
+    if stolen.share < 0.01 {
+        return String::new();
+    }
+    format!(
+        "The hypervisor took {:.1} % of the CPUs, {} in all: who was on one then is shown to run, \
+         and did not.\n",
+        stolen.share * 100.0,
+        seconds(stolen.time.as_nanos() as u64)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_a_hypervisor_took_is_told_where_it_matters() {
+        let told = |millis, share| {
+            stolen(Stolen {
+                time: Duration::from_millis(millis),
+                share,
+            })
+        };
+        assert_eq!(told(10, 0.0099), "");
+        assert_eq!(
+            told(197, 0.041),
+            "The hypervisor took 4.1 % of the CPUs, 0.20 s in all: who was on one then is shown to \
+             run, and did not.\n"
+        );
+    }
 }

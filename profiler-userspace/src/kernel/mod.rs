@@ -2,6 +2,7 @@
 
 pub mod btf;
 pub mod offsets;
+pub mod stolen;
 
 pub use offsets::KernelOffsets;
 pub use offsets::SwitchForm;

@@ -179,6 +179,7 @@ impl Session {
             mode: self.options.mode,
             groups: self.options.groups.clone(),
             throttled: self.quotas.since(),
+            stolen: self.ticks.taken_since(),
         })
     }
 

@@ -12,6 +12,7 @@ use super::processes::Processes;
 use crate::bpf::LoadError;
 use crate::bpf::counters::Counters;
 use crate::bpf::tables::TablesError;
+use crate::kernel::stolen::Stolen;
 use crate::process::quota::Throttled;
 use crate::python::{InspectError, Version};
 
@@ -117,6 +118,8 @@ pub struct Recording {
     pub groups: Vec<Group>,
     /// What the CPU quotas of its control groups did meanwhile.
     pub throttled: Vec<Throttled>,
+    /// What a hypervisor took of the CPUs meanwhile.
+    pub stolen: Stolen,
 }
 
 /// The only process of a recording, at its end.

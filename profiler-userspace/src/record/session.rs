@@ -31,6 +31,7 @@ use super::snapshot::waiting_threads;
 use super::watch::{Go, Look, Watcher};
 use crate::bpf::tables::TablesError;
 use crate::bpf::{LoadOptions, Programs};
+use crate::kernel::stolen::Ticks;
 use crate::native::{MapWatch, Mapped};
 use crate::process::precedence::Precedence;
 use crate::process::quota::Quotas;
@@ -104,6 +105,7 @@ pub(super) struct Session {
     pub(super) asked: Vec<u32>,
     pub(super) command: String,
     pub(super) quotas: Quotas,
+    pub(super) ticks: Ticks,
     pub(super) begin_ns: u64,
     pub(super) begin: Instant,
     /// Since when nothing is followed any more.
@@ -305,6 +307,7 @@ impl Session {
             asked,
             command,
             quotas,
+            ticks: Ticks::now(),
             begin_ns: monotonic_ns(),
             begin: Instant::now(),
             stopped_ns: None,
