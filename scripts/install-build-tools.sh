@@ -24,7 +24,7 @@ as_root() {
 
 install_packages() {
     missing=
-    for package in qemu-system-x86 debootstrap debian-archive-keyring cpio busybox-static \
+    for package in debootstrap debian-archive-keyring cpio busybox-static \
         librsvg2-bin curl xz-utils gcc g++ gdb binutils; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
             missing="$missing $package"

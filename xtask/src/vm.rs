@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use emulator::Emulator;
+
 use crate::tools;
 
 mod apt;
 mod causes;
 mod cpio;
+mod emulator;
 mod folded;
 mod guest;
 mod image;
@@ -82,11 +85,12 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         "profiler-userspace",
     ]))?;
     let pyscry = tools::target().join("release/pyscry");
+    let emulator = Emulator::fetch().context("cannot get an emulator")?;
     let mut outcomes = Vec::new();
     let mut failed = Vec::new();
     for kernel in kernels {
         // A kernel that fails does not keep the others from being tried.
-        match boot(kernel, &pyscry, args.verbose) {
+        match boot(&emulator, kernel, &pyscry, args.verbose) {
             Ok(outcome) => outcomes.push(outcome),
             Err(err) => {
                 eprintln!("{}: {err:#}", kernel.version);
@@ -120,13 +124,18 @@ fn selected(versions: &[String]) -> Result<Vec<&'static Kernel>> {
 }
 
 /// Boots one kernel and judges what its console says.
-fn boot(kernel: &Kernel, pyscry: &Path, verbose: bool) -> Result<outcome::Outcome> {
+fn boot(
+    emulator: &Emulator,
+    kernel: &Kernel,
+    pyscry: &Path,
+    verbose: bool,
+) -> Result<outcome::Outcome> {
     let guest = guest::fetch(kernel)?;
     let dir = tempfile::tempdir_in(tools::target())?;
     let initramfs = dir.path().join("initramfs");
     image::write(&initramfs, pyscry, &guest, kernel.python)?;
     eprintln!("booting {} with {}", kernel.version, kernel.python);
-    let run = qemu::run(&guest.vmlinuz, &initramfs, HANGS_AFTER, verbose)?;
+    let run = qemu::run(emulator, &guest.vmlinuz, &initramfs, HANGS_AFTER, verbose)?;
     let outcome = outcome::judge(kernel.version, kernel.python, &run)
         .map_err(|err| anyhow!("{err:#}\nThe end of the console:\n{}", run.tail()))?;
     if outcome.boot > SLOW_BOOT {

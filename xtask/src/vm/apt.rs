@@ -59,6 +59,22 @@ impl Apt {
         Ok(())
     }
 
+    /// Unpacks a package and all that it depends on, as if nothing was installed, into a directory.
+    pub(crate) fn unpack_with_depends(&self, package: &str, root: &Path) -> Result<()> {
+        let mut apt = self.command("apt-get");
+        apt.args(["-y", "--download-only", "--no-install-recommends"])
+            .args(["install", package]);
+        tools::output(&mut apt)?;
+        let archives = self.dir.join("cache/archives");
+        let entries = fs::read_dir(&archives)?.collect::<std::io::Result<Vec<_>>>()?;
+        let debs = entries.into_iter().map(|entry| entry.path());
+        for deb in debs.filter(|path| path.extension().is_some_and(|kind| kind == "deb")) {
+            tools::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(root))?;
+            fs::remove_file(deb)?;
+        }
+        Ok(())
+    }
+
     /// Unpacks the one file of a package that matches a pattern into a directory, and no more of the
     /// package than it takes to come to that file.
     pub(crate) fn unpack_file(&self, package: &str, file: &str, root: &Path) -> Result<()> {

@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+use super::emulator::Emulator;
 
 /// Lines of the console that are shown when something failed.
 const TAIL: usize = 40;
@@ -34,9 +36,15 @@ impl Run {
 }
 
 /// Boots, and waits for the end: at most `limit`.
-pub(crate) fn run(vmlinuz: &Path, initramfs: &Path, limit: Duration, verbose: bool) -> Result<Run> {
+pub(crate) fn run(
+    emulator: &Emulator,
+    vmlinuz: &Path,
+    initramfs: &Path,
+    limit: Duration,
+    verbose: bool,
+) -> Result<Run> {
     let start = Instant::now();
-    let mut child = start_qemu(vmlinuz, initramfs)?;
+    let mut child = start_qemu(emulator, vmlinuz, initramfs)?;
     let console = child.stdout.take().context("QEMU has no output")?;
     let (sender, receiver) = mpsc::channel();
     let reader = thread::spawn(move || {
@@ -89,8 +97,9 @@ pub(crate) fn run(vmlinuz: &Path, initramfs: &Path, limit: Duration, verbose: bo
     Ok(run)
 }
 
-fn start_qemu(vmlinuz: &Path, initramfs: &Path) -> Result<Child> {
-    Command::new("qemu-system-x86_64")
+fn start_qemu(emulator: &Emulator, vmlinuz: &Path, initramfs: &Path) -> Result<Child> {
+    emulator
+        .command()
         .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"])
         // Without rdrand, a kernel takes seconds to gather the random numbers that a Python needs.
         // With cx16, kernels from 6.x on use cmpxchg16b to allocate memory, of which QEMU 7.2
@@ -112,5 +121,5 @@ fn start_qemu(vmlinuz: &Path, initramfs: &Path) -> Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot run qemu-system-x86_64, which scripts/install-build-tools.sh installs")
+        .context("cannot run qemu-system-x86_64")
 }
