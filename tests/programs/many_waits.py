@@ -11,6 +11,7 @@ import time
 MODE = sys.argv[1]
 TURNS = 25
 READ, WRITE = os.pipe()
+ASKED, ASK = os.pipe()
 LOCK = threading.Lock()
 
 
@@ -36,10 +37,11 @@ def waits_for_pipe():
     return time.monotonic_ns() - start
 
 
-def writes(parent):
-    """A child that writes until the parent is gone."""
-    while os.getppid() == parent:
-        time.sleep(0.025)
+def writes():
+    """A child that writes a moment after it is asked to, until the parent is gone."""
+    os.close(ASK)
+    while os.read(ASKED, 1):
+        time.sleep(0.02)
         os.write(WRITE, b"x")
     os._exit(0)
 
@@ -58,15 +60,16 @@ def waits_for_go():
 
 LOCK.acquire()
 if MODE == "pipe":
-    OWN = os.getpid()
     if os.fork() == 0:
-        writes(OWN)
+        writes()
 wait = globals()["waits_for_" + MODE]
 waits_for_go()
 begin = time.monotonic_ns()
 waited = 0
 for _ in range(TURNS):
     works()
+    if MODE == "pipe":
+        os.write(ASK, b"x")
     waited += wait()
 whole = time.monotonic_ns() - begin
 os.write(1, ("%s %d %d %d\n" % (MODE, os.getpid(), waited, whole)).encode())
