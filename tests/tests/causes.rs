@@ -112,10 +112,13 @@ struct Waited {
     gil: f64,
     /// For a CPU.
     queued: f64,
+    /// For whatever it was, in the line of `timed` between the two readings of the clock.
+    between: f64,
 }
 
 fn waited(ended: &Ended, (name, cause): Way) -> Waited {
     let thread = format!(": {name}");
+    let line = format!("causes.py:{})", line_of_wait());
     let below = |stack: &[String]| {
         stack[0].ends_with(&thread) && stack.iter().any(|frame| frame.starts_with("timed ("))
     };
@@ -129,7 +132,17 @@ fn waited(ended: &Ended, (name, cause): Way) -> Waited {
         right: with_leaf(&|leaf| leaf == cause),
         gil: with_leaf(&|leaf| leaf == GIL && leaf != cause),
         queued: with_leaf(&|leaf| leaf == RUN_QUEUE),
+        between: ended.folded.weight(|stack| {
+            let waits = |frame: &String| frame.starts_with("timed (") && frame.ends_with(&line);
+            below(stack) && stack.iter().any(waits)
+        }) as f64,
     }
+}
+
+/// The line of the program in which `timed` waits.
+fn line_of_wait() -> usize {
+    let found = PROGRAM.lines().position(|line| line == "    wait()");
+    1 + found.expect("a call in `timed`")
 }
 
 /// The stacks of a thread, for a message.
@@ -203,14 +216,11 @@ fn against_the_clock(mut target: Target, python: &Interpreter, ways: &[Way]) {
         // clock and waiting by ours, so CPU time only bounds from below what was waited.
         let tolerance = 0.02 * passed + 3000.0;
         let off = found.blocked + found.queued;
-        // Where it has no CPU, it may be before, between or behind the two readings: that bounds what is
-        // blocked, which is between them.
-        let between = if cause == RUN_QUEUE {
-            off
-        } else {
-            found.blocked
-        };
-        wrong.unless(between <= passed + tolerance, told);
+        // Where it has no CPU in another line, it may be before, between or behind the two readings.
+        wrong.unless(
+            found.between > 0.0 && found.between <= passed + tolerance,
+            told,
+        );
         // What a hypervisor takes of a running thread's CPU is neither CPU time nor waiting.
         wrong.unless(passed - cpu <= off + stolen + tolerance, told);
     }
