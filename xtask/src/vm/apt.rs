@@ -52,11 +52,7 @@ impl Apt {
     /// Unpacks packages, together, into a directory.
     pub(crate) fn unpack(&self, packages: &[&str], root: &Path) -> Result<()> {
         fs::create_dir_all(root)?;
-        for deb in self.download(packages)? {
-            tools::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(root))?;
-            fs::remove_file(deb)?;
-        }
-        Ok(())
+        unpack_files(self.download(packages)?, root)
     }
 
     /// Unpacks a package and all that it depends on, as if nothing was installed, into a directory.
@@ -67,12 +63,10 @@ impl Apt {
         tools::output(&mut apt)?;
         let archives = self.dir.join("cache/archives");
         let entries = fs::read_dir(&archives)?.collect::<std::io::Result<Vec<_>>>()?;
-        let debs = entries.into_iter().map(|entry| entry.path());
-        for deb in debs.filter(|path| path.extension().is_some_and(|kind| kind == "deb")) {
-            tools::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(root))?;
-            fs::remove_file(deb)?;
-        }
-        Ok(())
+        let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+        // Beside them are a lock and what is not all there.
+        paths.retain(|path| path.extension().is_some_and(|kind| kind == "deb"));
+        unpack_files(paths, root)
     }
 
     /// Unpacks the one file of a package that matches a pattern into a directory, and no more of the
@@ -144,4 +138,13 @@ impl Apt {
         }
         command
     }
+}
+
+/// Unpacks downloaded packages into a directory, and removes them.
+fn unpack_files(debs: Vec<PathBuf>, root: &Path) -> Result<()> {
+    for deb in debs {
+        tools::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(root))?;
+        fs::remove_file(deb)?;
+    }
+    Ok(())
 }
